@@ -1,0 +1,4 @@
+"""The ``optc.codegen`` package; its files live in the top-level folder ``codegen/``."""
+
+if __name__ == "codegen":
+    raise ImportError("import this package as optc.codegen: as a top-level package its modules would load twice")

@@ -1,0 +1,83 @@
+"""What a pass is: a frozen dataclass whose fields are its options, and what it is given and gives back."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import onnx_ir as ir
+
+from optc.target import Target
+
+Feeds = dict[str, Any]  # graph input name -> ndarray, list (sequence) or None (optional)
+
+
+@dataclass(frozen=True)
+class Skip:
+    """A place that a pass looked at and left alone, and the reason."""
+
+    node: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one run of a pass did."""
+
+    changed: bool
+    matched: Mapping[str, int] = field(default_factory=dict)  # pattern or rewrite name -> count
+    skipped: tuple[Skip, ...] = ()
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _silent(items: Iterable[Any], description: str) -> Iterable[Any]:
+    return items
+
+
+@dataclass
+class Context:
+    """Everything a pass may use besides the model; nothing is global.
+
+    ``examples`` are feeds of the captured model (the first is the example input), ``calibration`` is what
+    the user gave to calibrate with, and ``lowerings`` says per family which lowering legalize uses
+    (``"inline"`` undoes the family, absent means the target's first).
+    """
+
+    target: Target
+    examples: Sequence[Feeds] = ()
+    calibration: Sequence[Feeds] | None = None
+    lowerings: Mapping[str, str] = field(default_factory=dict)
+    seed: int = 0
+    threads: int | None = None
+    logger: logging.Logger = field(default_factory=lambda: logging.getLogger("optc"))
+    progress: Callable[[Iterable[Any], str], Iterable[Any]] = _silent
+
+
+@dataclass(frozen=True)
+class Pass(ABC):
+    """A rewrite of the whole model: verified IR in, verified IR out.
+
+    Subclass it as a frozen dataclass in ``passes/<name>.py``. The fields are the options, in pipeline text
+    (``my-pass{my-option=3}``) and in Python (``MyPass(my_option=3)``) alike. The first line of the class
+    docstring is what ``optc passes`` shows.
+    """
+
+    name: ClassVar[str]
+    exact: ClassVar[bool] = True  # exact passes are held to float tolerance by the oracle
+    plain: ClassVar[bool] = False  # needs a graph without optc functions
+
+    @abstractmethod
+    def run(self, model: ir.Model, ctx: Context) -> Report:
+        """Rewrites ``model`` in place."""
+
+    def options(self) -> dict[str, Any]:
+        """The options that differ from their defaults, by their text name."""
+        return {
+            f.name.replace("_", "-"): getattr(self, f.name)
+            for f in dataclasses.fields(self)
+            if getattr(self, f.name) != f.default
+        }

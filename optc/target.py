@@ -1,0 +1,50 @@
+"""What a target is: data about what may be executed, and the functions that turn a model into a program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+
+
+@dataclass(frozen=True)
+class Lowering:
+    """One way to execute a fused function on a target.
+
+    ``lower(call, function, model)`` returns the new output values, in the order of the call's outputs, of
+    nodes that it has already inserted before the call, or a reason (str) why this call must stay inlined.
+    """
+
+    kind: str  # the fused function, e.g. "Attention"
+    name: str  # what `--decisions` and the report call it, e.g. "MultiHeadAttention"
+    family: str  # what the gate switches, e.g. "attention"
+    lower: Callable[[ir.Node, ir.Function, ir.Model], list[ir.Value] | str]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A thing that programs are compiled for.
+
+    Attributes:
+        pipelines: optimization level (0 to 3) -> pipeline text, without ``legalize``.
+        legal: a reason why ``node`` cannot be executed, or None; asked of every node after legalize (I8).
+        lowerings: in order of preference; a kind without one is inlined.
+        emit: ``emit(model, directory, options)`` writes the program, returns the names of its files.
+        load: ``load(directory, options)`` gives a callable ``feeds -> outputs`` (dicts by name).
+        check_machine: a reason why the target cannot run here, or None.
+    """
+
+    name: str
+    summary: str
+    pipelines: Mapping[int, str]
+    legal: Callable[[ir.Model, ir.Node], str | None]
+    lowerings: tuple[Lowering, ...]
+    emit: Callable[[ir.Model, Path, Mapping[str, Any]], list[str]]
+    load: Callable[[Path, Mapping[str, Any]], Any]
+    max_opset: Callable[[], int] | None = None
+    check_machine: Callable[[], str | None] = lambda: None
+    finalize: Callable[[ir.Model], None] = lambda model: None
+    session: Mapping[str, Any] = field(default_factory=dict)
