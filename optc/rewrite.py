@@ -1,0 +1,232 @@
+"""Fusion patterns: finding a piece of the graph by its meaning and outlining it into an ``optc`` function.
+
+A fused operator is a call to an ONNX local function of domain ``optc`` whose body is plain ONNX, so every
+stage of the pipeline runs in a stock ONNX Runtime, a target without a kernel inlines the call again, and the
+body is the reference for a kernel.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import onnx
+import onnx_ir as ir
+from onnx_ir.passes.common import InlinePass
+
+from optc.passbase import Skip
+
+DOMAIN = "optc"
+_BODY_HASH = "optc.body"
+
+
+class NearMiss(Exception):
+    """The core of a pattern is there, but something that the rewrite relies on is not."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Match:
+    """What a pattern found: the call that stands for it, and the values that the call replaces.
+
+    ``body`` is ONNX text ``(x, bias) => (y) { ... }`` at the model's opset; ``<attributes>`` of the call are
+    declared by name on the function. ``nodes`` are removed when nothing else reads their outputs.
+    """
+
+    kind: str
+    inputs: Sequence[ir.Value | None]
+    outputs: Sequence[ir.Value | None]
+    body: str
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    nodes: Sequence[ir.Node] = ()
+
+
+class Pattern(ABC):
+    """One fusion pattern; subclass it in ``passes/fuse/<name>.py``.
+
+    ``anchors`` are the op types that ``match`` is asked about. ``after`` names patterns that must have run.
+    """
+
+    name: ClassVar[str]
+    family: ClassVar[str]
+    anchors: ClassVar[frozenset[str]]
+    after: ClassVar[tuple[str, ...]] = ()
+    domain: ClassVar[str] = ""  # of the anchors
+
+    @abstractmethod
+    def match(self, node: ir.Node, model: ir.Model) -> Match | None:
+        """What to fuse at ``node``; None when it is something else; raises NearMiss with the reason."""
+
+
+def kind(node: ir.Node) -> str | None:
+    """The kind of fused function that ``node`` calls (``Attention`` for ``Attention_2``), or None."""
+    return re.sub(r"_\d+$", "", node.op_type) if node.domain == DOMAIN else None
+
+
+def opset(model: ir.Model) -> int:
+    """The version of the default operator set that the model imports."""
+    return model.opset_imports.get("", model.opset_imports.get("ai.onnx", 1))
+
+
+def outline(model: ir.Model, match: Match, *, producer_name: str = "fuse") -> ir.Node:
+    """Replaces a match by a call to a function with its body, and returns the call.
+
+    The matched nodes stay until :func:`remove_dead` finds that nothing reads them.
+    """
+    function = _function_for(model, match)
+    named = [o for o in match.outputs if o is not None]
+    position = _first(named)
+    call = ir.node(
+        function.name,
+        [*match.inputs],
+        {key: value for key, value in match.attributes.items() if value is not None},
+        domain=DOMAIN,
+        num_outputs=len(match.outputs),
+        name=f"{producer_name}_{named[0].name}",
+    )
+    if source := position.metadata_props.get("optc.source"):
+        call.metadata_props["optc.source"] = source
+    graph = position.graph
+    assert graph is not None
+    graph.insert_before(position, call)
+    for new, old in zip(call.outputs, match.outputs, strict=True):
+        if old is not None:
+            _take_over(old, new)
+    return call
+
+
+def _first(outputs: Sequence[ir.Value]) -> ir.Node:
+    """The producer that comes first in its graph."""
+    producers = [value.producer() for value in outputs]
+    if len(producers) == 1:
+        assert producers[0] is not None
+        return producers[0]
+    wanted = set(producers)
+    graph = next(p for p in producers if p is not None).graph
+    assert graph is not None
+    return next(node for node in graph if node in wanted)
+
+
+def _take_over(old: ir.Value, new: ir.Value) -> None:
+    """Gives ``new`` the place, type and (for graph outputs, necessarily) the name of ``old``."""
+    new.type, new.shape = old.type, old.shape
+    name = old.name
+    old.replace_all_uses_with(new, replace_graph_outputs=True)
+    old.name = None if name is None else f"{name}__fused_away"
+    new.name = name
+
+
+def _function_for(model: ir.Model, match: Match) -> ir.Function:
+    """The function of the match's body: an equal one that the model has, or a new one."""
+    attributes = [k for k, v in match.attributes.items() if v is not None]
+    digest = hashlib.sha256(f"{opset(model)}|{sorted(attributes)}|{match.body}".encode()).hexdigest()[:16]
+    version = 1
+    while (DOMAIN, name := match.kind if version == 1 else f"{match.kind}_{version}", "") in model.functions:
+        function = model.functions[(DOMAIN, name, "")]
+        if function.metadata_props.get(_BODY_HASH) == digest:
+            return function
+        version += 1
+    function = parse_function(name, match.body, opset(model), attributes)
+    function.metadata_props[_BODY_HASH] = digest
+    model.functions[function.identifier()] = function
+    model.opset_imports.setdefault(DOMAIN, 1)
+    return function
+
+
+def parse_function(name: str, body: str, version: int, attributes: Iterable[str] = ()) -> ir.Function:
+    """A function of domain ``optc`` from its body as ONNX text, ``(x) => (y) { y = Relu(x) }``."""
+    declared = ", ".join(sorted(attributes))
+    header = f'<domain: "{DOMAIN}", opset_import: ["": {version}]>\n{name} '
+    text = header + (f"<{declared}> " if declared else "") + body
+    return ir.serde.deserialize_function(onnx.parser.parse_function(text))
+
+
+def inline(model: ir.Model, which: Callable[[ir.Function], bool] | None = None) -> bool:
+    """Puts the bodies of ``optc`` functions (all, or those that ``which`` picks) back in place of the calls."""
+    picked = {
+        identifier
+        for identifier, function in model.functions.items()
+        if function.domain == DOMAIN and (which is None or which(function))
+    }
+    if not picked:
+        return False
+    InlinePass(criteria=lambda function: function.identifier() in picked)(model)
+    for identifier in picked & set(model.functions):
+        del model.functions[identifier]  # nothing called it
+    if not any(function.domain == DOMAIN for function in model.functions.values()):
+        model.opset_imports.pop(DOMAIN, None)
+    return True
+
+
+def remove_dead(nodes: Iterable[ir.Node]) -> None:
+    """Removes those of ``nodes`` whose outputs nobody reads, readers before producers."""
+    waiting = {id(node): node for node in nodes}
+    progress = True
+    while waiting and progress:
+        progress = False
+        for key, node in list(waiting.items()):
+            if any(output.uses() or output.is_graph_output() for output in node.outputs):
+                continue
+            assert node.graph is not None
+            node.graph.remove(node, safe=True)
+            del waiting[key]
+            progress = True
+
+
+@dataclass
+class Fusions:
+    """What a list of patterns did to a model."""
+
+    matched: Counter[str] = field(default_factory=Counter)
+    skipped: list[Skip] = field(default_factory=list)
+
+
+def apply(patterns: Sequence[Pattern], model: ir.Model) -> Fusions:
+    """Runs the patterns in their order, each once over all nodes, in the main graph and in subgraphs."""
+    done = Fusions()
+    for pattern in patterns:
+        for node in [n for n in model.graph.all_nodes() if _is_anchor(pattern, n)]:
+            if node.graph is not None:
+                _apply_at(pattern, node, model, done)
+    return done
+
+
+def _is_anchor(pattern: Pattern, node: ir.Node) -> bool:
+    domain = "" if node.domain == "ai.onnx" else node.domain
+    name = kind(node) if domain == DOMAIN else node.op_type
+    return domain == pattern.domain and name in pattern.anchors
+
+
+def _apply_at(pattern: Pattern, node: ir.Node, model: ir.Model, done: Fusions) -> None:
+    try:
+        match = pattern.match(node, model)
+        if match is None:
+            return
+        _check_internal(match)
+    except NearMiss as miss:
+        done.skipped.append(Skip(node.name or node.op_type, f"{pattern.name} not fused: {miss.reason}"))
+        return
+    outline(model, match)
+    remove_dead(match.nodes)
+    done.matched[pattern.name] += 1
+
+
+def _check_internal(match: Match) -> None:
+    """Values inside the match that others read too would have to be computed twice."""
+    inside, results = set(match.nodes), {o for o in match.outputs if o is not None}
+    for node in match.nodes:
+        for output in node.outputs:
+            if output in results:
+                continue
+            if output.is_graph_output():
+                raise NearMiss(f"its intermediate {output.name!r} is an output of the graph")
+            if any(use.node not in inside for use in output.uses()):
+                raise NearMiss(f"its intermediate {output.name!r} has another reader")
