@@ -1,0 +1,95 @@
+"""What `optc passes` and `optc targets` list, read from the docstrings and fields themselves."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from optc import registry
+
+
+def passes() -> list[dict[str, Any]]:
+    """Every pass with its one-line summary."""
+    return [one_pass(name) for name in registry.pass_names()]
+
+
+def one_pass(name: str) -> dict[str, Any]:
+    """One pass with its options, their types and defaults."""
+    found = registry.find_pass(name)
+    hints = typing.get_type_hints(found)
+    doc = (found.__doc__ or "").strip()
+    return {
+        "name": name,
+        "summary": doc.splitlines()[0] if doc else "",
+        "doc": doc,
+        "exact": found.exact,
+        "plain": found.plain,
+        "options": [
+            {"name": f.name.replace("_", "-"), "type": _type(hints[f.name]), "default": _default(f)}
+            for f in dataclasses.fields(found)
+        ],
+    }
+
+
+def targets() -> list[dict[str, Any]]:
+    """Every target with its one-line summary."""
+    return [one_target(name) for name in registry.target_names()]
+
+
+def one_target(name: str) -> dict[str, Any]:
+    """One target with its pipelines and lowerings."""
+    target = registry.find_target(name)
+    return {
+        "name": target.name,
+        "summary": target.summary,
+        "pipelines": {f"-O{level}": text for level, text in sorted(target.pipelines.items())},
+        "lowerings": [{"kind": w.kind, "name": w.name, "family": w.family} for w in target.lowerings],
+        "usable_here": target.check_machine() or "yes",
+    }
+
+
+def render(found: Any) -> RenderableType:
+    """A list as a table, one entry with its parts."""
+    if isinstance(found, list):
+        table = Table(header_style="bold")
+        table.add_column("name")
+        table.add_column("what it does", overflow="fold")
+        for item in found:
+            table.add_row(escape(item["name"]), escape(item["summary"]))
+        return table
+    return _render_pass(found) if "options" in found else _render_target(found)
+
+
+def _render_pass(item: Mapping[str, Any]) -> RenderableType:
+    table = Table("option", "type", "default", header_style="bold")
+    for option in item["options"]:
+        table.add_row(escape(option["name"]), escape(option["type"]), escape(repr(option["default"])))
+    kind = "exact" if item["exact"] else "lossy"
+    head = Text.from_markup(f"[bold]{escape(item['name'])}[/] ({kind})")
+    return Group(head, Text(item["doc"]), table if item["options"] else Text("no options", style="dim"))
+
+
+def _render_target(item: Mapping[str, Any]) -> RenderableType:
+    pipelines = Table("level", "pipeline", header_style="bold")
+    for level, text in item["pipelines"].items():
+        pipelines.add_row(level, escape(text) or "[dim](empty)[/]")
+    lowerings = Table("fused op", "becomes", "family", header_style="bold")
+    for entry in item["lowerings"]:
+        lowerings.add_row(entry["kind"], entry["name"], entry["family"])
+    head = Text.from_markup(f"[bold]{escape(item['name'])}[/]  {escape(item['summary'])}")
+    return Group(head, pipelines, lowerings, Text(f"usable on this machine: {item['usable_here']}"))
+
+
+def _type(hint: Any) -> str:
+    return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    return None if field.default is dataclasses.MISSING else field.default

@@ -1,0 +1,219 @@
+"""The command line: parses, calls the API, prints. Exit 0 ok, 2 user error, 1 internal error."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import click
+import typer
+
+from optc.errors import OptcError, UserError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="optc: an optimizing compiler for neural-network inference. Right, measured, explained.",
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
+Source = Annotated[
+    str,
+    typer.Argument(
+        help="model.onnx, program.pt2, a compiled DIR, or package.module:factory / path/file.py:factory "
+        "(this executes the code in that file)."
+    ),
+]
+Bind = Annotated[
+    Optional[list[str]],  # noqa: UP045 - typer reads this annotation at run time
+    typer.Option("--dim", help="Size of a named dimension, such as batch=8; may be repeated."),
+]
+
+
+@app.command("compile")
+def compile_command(
+    source: Source,
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Directory of the artifact.")],
+    target: Annotated[str, typer.Option(help="What to compile for; see `optc targets`.")] = "cpu",
+    level: Annotated[
+        int, typer.Option("-O", min=0, max=3, help="0 capture only, 1 exact, 2 int8, 3 all.")
+    ] = 1,
+    pipeline: Annotated[Optional[str], typer.Option(help="Passes to run instead of a level.")] = None,  # noqa: UP045
+    inputs: Annotated[Optional[Path], typer.Option(help="Example inputs, one array per input name.")] = None,  # noqa: UP045
+    calib: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Calibration data: X.npz, a DIR of them, or module:function."),
+    ] = None,
+    max_error: Annotated[Optional[float], typer.Option(help="Allowed relative L2 error.")] = None,  # noqa: UP045
+    metric: Annotated[Optional[str], typer.Option(help="module:function, metric(run) -> float.")] = None,  # noqa: UP045
+    max_drop: Annotated[Optional[float], typer.Option(help="Allowed drop of the metric.")] = None,  # noqa: UP045
+    gate: Annotated[
+        Optional[bool],  # noqa: UP045
+        typer.Option("--gate/--no-gate", help="Measure, and undo what does not pay."),
+    ] = None,
+    gate_seconds: Annotated[float, typer.Option(help="Time budget of the gate.")] = 30.0,
+    decisions: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="An earlier artifact whose gate decisions are used again, unmeasured."),
+    ] = None,
+    dump: Annotated[Optional[Path], typer.Option(help="Write a listing after every pass here.")] = None,  # noqa: UP045
+    threads: Annotated[Optional[int], typer.Option(min=1, help="Threads to run and measure with.")] = None,  # noqa: UP045
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    arch: Annotated[Optional[str], typer.Option(help="GPU architectures (target cuda).")] = None,  # noqa: UP045
+    emit: Annotated[
+        Optional[str], typer.Option(help="torch, linalg, tosa or stablehlo (target mlir).")
+    ] = None,  # noqa: UP045
+    as_json: Json = False,
+) -> None:
+    """Compile a model into an artifact directory and print what every pass did and bought."""
+    from optc import data, driver, ledger
+
+    options = {key: value for key, value in (("arch", arch), ("emit", emit)) if value is not None}
+    with ledger.progress(enabled=not as_json) as progress:
+        artifact = driver.compile(
+            source,
+            target=target,
+            pipeline=pipeline,
+            level=level,
+            inputs=None if inputs is None else data.load_feeds(inputs),
+            calibration=None if calib is None else data.load_calibration(calib),
+            max_error=max_error,
+            metric=None if metric is None else data.load_callable(metric, "metric"),
+            max_drop=max_drop,
+            gate=gate,
+            gate_seconds=gate_seconds,
+            decisions=decisions,
+            dump=dump,
+            threads=threads,
+            seed=seed,
+            target_options=options,
+            output=output,
+            progress=progress,
+        )
+    _print(artifact.report, as_json, lambda: ledger.render(artifact.report, output))
+
+
+@app.command()
+def run(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A compiled artifact.")],
+    inputs: Annotated[Path, typer.Option(help="X.npz with one array per input name.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Where the outputs go, as .npz.")],
+    threads: Annotated[Optional[int], typer.Option(min=1)] = None,  # noqa: UP045
+    as_json: Json = False,
+) -> None:
+    """Run an artifact on inputs from an .npz file and write the outputs to another."""
+    from optc import artifact, data, ledger
+
+    results = artifact.load(directory, threads=threads).run(data.load_feeds(inputs))
+    data.save_outputs(output, results)
+    summary = {name: ledger.describe(value) for name, value in results.items()}
+    _print({"outputs": summary, "file": str(output)}, as_json, lambda: ledger.outputs_table(summary, output))
+
+
+@app.command()
+def inspect(source: Source, dim: Bind = None, as_json: Json = False) -> None:
+    """Show a model by its blocks: parameters, FLOPs, bytes and the roofline estimate."""
+    from optc import inspect as inspection
+    from optc import data, driver
+
+    found = inspection.inspect_data(driver.open_model(source), data.parse_dims(dim or []))
+    if (Path(source) / "report.json").is_file():
+        found["ledger"] = data.read_json(Path(source) / "report.json")
+    _print(found, as_json, lambda: inspection.render(found))
+
+
+@app.command()
+def diff(
+    a: Annotated[str, typer.Argument(help="A model or artifact.")],
+    b: Annotated[str, typer.Argument(help="Another.")],
+    inputs: Annotated[Optional[Path], typer.Option(help="Also run both on these and compare.")] = None,  # noqa: UP045
+    as_json: Json = False,
+) -> None:
+    """Show what differs between two models: structure, parameters, and results on given inputs."""
+    from optc import data, driver
+    from optc import diff as difference
+
+    feeds = None if inputs is None else data.load_feeds(inputs)
+    found = difference.diff_data(driver.open_model(a), driver.open_model(b), feeds)
+    _print(found, as_json, lambda: difference.render(found))
+
+
+@app.command()
+def passes(name: Annotated[Optional[str], typer.Argument()] = None, as_json: Json = False) -> None:  # noqa: UP045
+    """List the passes, or show one with its options."""
+    from optc import catalog
+
+    found: Any = catalog.passes() if name is None else catalog.one_pass(name)
+    _print(found, as_json, lambda: catalog.render(found))
+
+
+@app.command()
+def targets(name: Annotated[Optional[str], typer.Argument()] = None, as_json: Json = False) -> None:  # noqa: UP045
+    """List the targets, or show one with its pipelines and lowerings."""
+    from optc import catalog
+
+    found: Any = catalog.targets() if name is None else catalog.one_target(name)
+    _print(found, as_json, lambda: catalog.render(found))
+
+
+def _print(data: Any, as_json: bool, rendered: Any) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps(data, indent=1, default=str) + "\n")
+        return
+    from rich.console import Console
+
+    # A pipe has no width of its own; 100 columns keep tables whole when the output is kept in a file.
+    Console(width=None if sys.stdout.isatty() else 100).print(rendered())
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The ``optc`` command; exits the process."""
+    sys.exit(run_command(sys.argv[1:] if arguments is None else arguments))
+
+
+def run_command(arguments: list[str]) -> int:
+    """Runs one command line and returns its exit code; errors are printed to stderr."""
+    try:
+        result = typer.main.get_command(app).main(arguments, prog_name="optc", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except click.exceptions.NoArgsIsHelpError as error:
+        sys.stdout.write(error.format_message() + "\n")
+        return 0
+    except click.ClickException as error:
+        error.show()
+        return 2
+    except (click.Abort, KeyboardInterrupt):
+        sys.stderr.write("optc: interrupted; nothing was written\n")
+        return 130
+    except UserError as error:
+        _complain(error, arguments, "error")
+        return 2
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if os.environ.get("OPTC_DEBUG") or not isinstance(error, OptcError):
+            traceback.print_exc()
+        _complain(error, arguments, "internal error")
+        sys.stderr.write(
+            "  This is a defect of optc, not of your model. Please report it with the command line, "
+            "the versions from `pip freeze`,\n  and the full trace (set OPTC_DEBUG=1).\n"
+        )
+        return 1
+
+
+def _complain(error: Exception, arguments: list[str], what: str) -> None:
+    if "--json" in arguments:
+        details = {key: getattr(error, key, None) for key in ("what", "where", "hint")}
+        sys.stdout.write(json.dumps({what.replace(" ", "_"): {**details, "message": str(error)}}) + "\n")
+    sys.stderr.write(f"optc: {what}: {error}\n")
+
+
+if __name__ == "__main__":
+    main()

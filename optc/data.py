@@ -1,0 +1,141 @@
+"""Reading what the user hands over: input arrays, calibration sets, callables and dimension sizes."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import zipfile
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from optc.errors import UserError
+from optc.passbase import Feeds
+
+
+def load_feeds(path: Path) -> Feeds:
+    """The arrays of an ``.npz`` file by name; nothing in it is unpickled."""
+    if not path.is_file():
+        raise UserError("the input file does not exist", where=str(path), hint="give an .npz file")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise UserError(
+                    "the input file holds a single array without a name",
+                    where=str(path),
+                    hint="write it with numpy.savez(path, input_name=array)",
+                )
+            return {name: archive[name] for name in archive.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"the input file is not an .npz file of plain arrays ({reason})", where=str(path),
+                        hint="write it with numpy.savez(path, input_name=array)") from None  # fmt: skip
+
+
+def save_outputs(path: Path, outputs: Mapping[str, Any]) -> None:
+    """Writes named outputs to an ``.npz`` file, whole or not at all."""
+    for name, value in outputs.items():
+        if not isinstance(value, np.ndarray):
+            raise UserError(f"the output {name!r} is not an array and does not fit into an .npz file",
+                            hint="use optc.load(DIR).run(...) in Python")  # fmt: skip
+    if path.is_dir() or not path.parent.is_dir():
+        raise UserError(
+            "the outputs cannot be written there", where=str(path), hint="name a file in an existing folder"
+        )
+    temporary = path.with_name(f".{path.name}.partial")
+    try:
+        with temporary.open("wb") as file:
+            np.savez(file, **outputs)  # type: ignore[arg-type]
+        temporary.replace(path)
+    except OSError as error:
+        raise UserError(f"the outputs cannot be written: {error.strerror}", where=str(path)) from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_callable(text: str, what: str) -> Callable[..., Any]:
+    """The function that ``package.module:name`` or ``path/file.py:name`` names."""
+    from optc.capture.factory import resolve
+
+    return resolve(text, what)
+
+
+def load_calibration(text: str) -> Any:
+    """What ``--calib`` names: the arrays of a file, an iterator over a folder's files, or a function."""
+    path = Path(text)
+    if path.is_dir():
+        files = sorted(path.glob("*.npz"))
+        if not files:
+            raise UserError("the calibration folder holds no .npz files", where=text)
+        return (load_feeds(file) for file in files)
+    if path.suffix == ".npz" or path.exists():
+        return load_feeds(path)
+    if ":" in text:
+        return load_callable(text, "calibration function")
+    raise UserError("the calibration data does not exist", where=text,
+                    hint="give X.npz, a folder of .npz files, or module:function")  # fmt: skip
+
+
+def calibration_samples(calibration: Any, example: Feeds | None) -> list[Feeds]:
+    """Calibration data as feeds of the captured batch size.
+
+    Args:
+        calibration: a dict of arrays whose axis 0 is the batch axis, an iterable of such dicts, a callable
+            that returns either, or None.
+        example: the captured example, whose batch size the slices get; None leaves the data as it is.
+    """
+    if calibration is None:
+        return []
+    if callable(calibration):
+        calibration = calibration()
+    dicts: Iterable[Any] = [calibration] if isinstance(calibration, Mapping) else calibration
+    samples: list[Feeds] = []
+    for item in dicts:
+        if not isinstance(item, Mapping):
+            raise UserError(f"calibration data must be dicts of arrays, not {type(item).__name__}",
+                            hint="yield {input name: array}")  # fmt: skip
+        samples.extend(_slices({k: np.asarray(v) for k, v in item.items()}, example))
+    if not samples:
+        raise UserError("the calibration data is empty", hint="give at least one sample")
+    return samples
+
+
+def _slices(arrays: Feeds, example: Feeds | None) -> Iterable[Feeds]:
+    if example is None:
+        return [arrays]
+    if set(arrays) != set(example):
+        raise UserError(
+            f"the calibration data has the inputs {sorted(arrays)}",
+            hint=f"the model's inputs are {sorted(example)}",
+        )
+    sizes = {len(a) for a in arrays.values() if a.ndim}
+    if len(sizes) != 1:
+        raise UserError(f"the calibration arrays have different numbers of samples: {sorted(sizes)}")
+    batched = [e for e in example.values() if getattr(e, "ndim", 0)]
+    batch = len(batched[0]) if batched else 1
+    total = sizes.pop()
+    if total < batch:
+        raise UserError(f"{total} calibration samples do not fill one batch of {batch}")
+    return [{k: a[i : i + batch] for k, a in arrays.items()} for i in range(0, total - batch + 1, batch)]
+
+
+def parse_dims(pairs: list[str]) -> dict[str, int]:
+    """``["batch=8"]`` as ``{"batch": 8}``."""
+    dims = {}
+    for pair in pairs:
+        name, _, size = pair.partition("=")
+        if not size.isdigit():
+            raise UserError(f"{pair!r} is not a dimension and its size", hint="write --dim batch=8")
+        dims[name] = int(size)
+    return dims
+
+
+def read_json(path: Path) -> Any:
+    """The contents of a JSON file of an artifact."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise UserError(f"the file is not readable JSON: {error}", where=str(path)) from None

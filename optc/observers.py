@@ -1,0 +1,83 @@
+"""What watches the passes from outside: verify, dump and compare. Passes know nothing of them."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+
+from optc import listing, oracle, verify
+from optc.passbase import Feeds
+from optc.pipeline import Record
+
+
+class Verify:
+    """Checks the invariants at every pass boundary; a broken one is an internal error."""
+
+    def start(self, model: ir.Model) -> None:
+        """Remembers the interface, which no pass may change."""
+        self._interface = verify.interface_of(model)
+
+    def after(self, index: int, record: Record, model: ir.Model) -> str | None:
+        """Raises VerifyError when the pass broke the IR."""
+        verify.verify(model, interface=self._interface, after=record.step.name)
+        return None
+
+
+class Dump:
+    """Writes a listing of the model after every pass, ``00-captured.txt``, ``01-simplify.txt`` and so on."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def start(self, model: ir.Model) -> None:
+        """Writes the captured model."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        self._write(0, "captured", model)
+
+    def after(self, index: int, record: Record, model: ir.Model) -> str | None:
+        """Writes the model as the pass left it."""
+        self._write(index + 1, record.step.name, model)
+        return None
+
+    def _write(self, number: int, name: str, model: ir.Model) -> None:
+        path = self._directory / f"{number:02d}-{name}.txt"
+        path.write_text(listing.listing(model), encoding="utf-8")
+
+
+class Compare:
+    """Runs the captured model and the model after each pass on the samples.
+
+    An exact pass that leaves float tolerance is undone: a result that moved is a defect, whatever it gains.
+    """
+
+    def __init__(self, samples: list[Feeds], max_error: float | None = None) -> None:
+        self._samples, self._max_error = samples, max_error
+        self.oracle: oracle.Oracle | None = None
+
+    def start(self, model: ir.Model) -> None:
+        """Runs the captured model once and keeps its outputs."""
+        self.oracle = oracle.Oracle(model, self._samples)
+
+    def after(self, index: int, record: Record, model: ir.Model) -> str | None:
+        """Notes the error in the record; a reason to undo when it is not allowed."""
+        if not record.report.changed:
+            return None
+        found = self.judge(model, exact=record.step.exact)
+        record.findings["error"] = found[0]
+        return found[1]
+
+    def judge(self, model: ir.Model, *, exact: bool) -> tuple[dict[str, Any], str | None]:
+        """The error of ``model`` against the captured one, and a reason to undo what caused it."""
+        assert self.oracle is not None
+        result = self.oracle.compare(model)
+        if isinstance(result, oracle.Skipped):
+            return {"skipped": result.reason}, None
+        error = dataclasses.asdict(result)
+        if exact and not self.oracle.within_tolerance(result):
+            return error, f"it changed the results: {result}"
+        if not exact and self._max_error is not None and result.rel_l2 > self._max_error:
+            return error, f"its error {result.rel_l2:.3g} is above the allowed {self._max_error:.3g}"
+        return error, None

@@ -1,0 +1,83 @@
+"""A pipeline is text that round-trips to a tuple of passes: ``simplify, quantize{scheme=auto, exclude="head"}``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import onnx_ir as ir
+
+from optc import pipeline_text, rewrite
+from optc.passbase import Context, Pass, Report
+
+
+@dataclass
+class Record:
+    """One pass as it ran: its report, how long it took, and what observers found out about it."""
+
+    step: Pass
+    report: Report
+    seconds: float
+    before: ir.Model  # what the pass was given; shares its tensors
+    undone: str | None = None  # why its effect was taken back
+    findings: dict[str, object] = field(default_factory=dict)
+
+
+class Observer(Protocol):
+    """Something that watches the passes from outside, such as verify, dump or compare.
+
+    ``after`` may return a reason to undo what the pass did.
+    """
+
+    def start(self, model: ir.Model) -> None:
+        """Called once with the captured model."""
+
+    def after(self, index: int, record: Record, model: ir.Model) -> str | None:
+        """Called with the model as the pass left it."""
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Passes in their order."""
+
+    passes: tuple[Pass, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> Pipeline:
+        """Reads pipeline text; UserError names the place, and the nearest pass, option or value."""
+        return cls(tuple(pipeline_text.parse(text)))
+
+    def __str__(self) -> str:
+        return ", ".join(pipeline_text.write(step) for step in self.passes)
+
+    def run(
+        self, model: ir.Model, ctx: Context, observers: Sequence[Observer] = ()
+    ) -> tuple[ir.Model, list[Record]]:
+        """Runs the passes on ``model`` (in place) and returns the model to go on with, and the records."""
+        for observer in observers:
+            observer.start(model)
+        records: list[Record] = []
+        fusing: Pass | None = None  # the pass that put fused functions into the graph
+        for step in ctx.progress(self.passes, "passes"):
+            before = model.clone()
+            started = time.perf_counter()
+            if step.plain and rewrite.inline(model) and fusing is not None:
+                report = step.run(model, ctx)
+                fusing.run(model, ctx)
+            else:
+                report = step.run(model, ctx)
+            record = Record(step, report, time.perf_counter() - started, before)
+            if _has_functions(model) and not _has_functions(before):
+                fusing = step
+            for observer in observers:
+                record.undone = observer.after(len(records), record, model) or record.undone
+            if record.undone:
+                model = before.clone()
+            records.append(record)
+        return model, records
+
+
+def _has_functions(model: ir.Model) -> bool:
+    return any(function.domain == rewrite.DOMAIN for function in model.functions.values())
