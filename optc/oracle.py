@@ -1,0 +1,102 @@
+"""Does a rewritten model still compute the same? Both run unoptimized in ONNX Runtime on the same inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import onnx_ir as ir
+
+from optc.difference import Comparison, Difference, difference
+from optc.errors import VerifyError
+from optc.session import ORT_ERRORS, open_session, run_session
+
+__all__ = ["Difference", "Oracle", "Skipped", "difference", "run"]
+
+_RANDOM_OPS = frozenset(
+    {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"}
+)
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """Nothing was compared, and why."""
+
+    reason: str
+
+
+def run(model: ir.Model, feeds: Mapping[str, Any], *, optimize: bool = False) -> dict[str, Any]:
+    """The outputs of ``model`` by name, by default exactly as written: no optimization, no prepacking."""
+    return next(_run_all(model, [feeds], optimize=optimize))
+
+
+class Oracle:
+    """What the captured model answers to some inputs; every later state of it is held against that.
+
+    Args:
+        model: the captured model; it runs once here, and only the outputs are kept.
+        samples: feeds by input name, one dict per run; the differences are pooled over all of them.
+    """
+
+    def __init__(self, model: ir.Model, samples: Sequence[Mapping[str, Any]]) -> None:
+        self._samples = list(samples)
+        self._expected: list[dict[str, Any]] = []
+        self.skipped: Skipped | None = None
+        if not self._samples:
+            self.skipped = Skipped("there are no sample inputs")
+        elif random_op := _random_op(model):
+            self.skipped = Skipped(f"the model draws random numbers ({random_op})")
+        else:
+            self._run_captured(model)
+
+    def _run_captured(self, model: ir.Model) -> None:
+        try:
+            self._expected = list(_run_all(model, self._samples))
+        except ORT_ERRORS as error:
+            self.skipped = Skipped(f"the captured model fails on the sample inputs: {_first_line(error)}")
+
+    def compare(self, model: ir.Model) -> Difference | Skipped:
+        """How far the outputs of ``model`` are from those of the captured model, pooled over the samples.
+
+        Raises:
+            VerifyError: the captured model runs on the samples and this one does not.
+        """
+        if self.skipped is not None:
+            return self.skipped
+        comparison = Comparison()
+        try:
+            for expected, actual in zip(self._expected, _run_all(model, self._samples), strict=True):
+                comparison.add(expected, actual)
+        except ORT_ERRORS as error:
+            raise VerifyError(f"the model no longer runs in ONNX Runtime: {_first_line(error)}") from error
+        return comparison.result()
+
+
+def _run_all(
+    model: ir.Model, samples: Sequence[Mapping[str, Any]], *, optimize: bool = False
+) -> Iterator[dict[str, Any]]:
+    session = open_session(model, optimize=optimize)
+    for feeds in samples:
+        yield run_session(session, feeds)
+
+
+def _random_op(model: ir.Model) -> str | None:
+    """The op that makes two runs of the model differ, if there is one."""
+    functions = [function.all_nodes() for function in model.functions.values()]
+    for node in chain(model.graph.all_nodes(), *functions):
+        if node.domain == "" and (node.op_type in _RANDOM_OPS or _is_training_dropout(node)):
+            return str(node.op_type)
+    return None
+
+
+def _is_training_dropout(node: ir.Node) -> bool:
+    if node.op_type != "Dropout" or len(node.inputs) < 3 or node.inputs[2] is None:
+        return False
+    mode = ir.convenience.get_const_tensor(node.inputs[2])
+    return mode is None or bool(mode.numpy().item())
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n", 1)[0]
