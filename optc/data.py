@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import json
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
@@ -20,27 +18,27 @@ def load_feeds(path: Path) -> Feeds:
     """The arrays of an ``.npz`` file by name; nothing in it is unpickled."""
     if not path.is_file():
         raise UserError("the input file does not exist", where=str(path), hint="give an .npz file")
+    advice = "write it with numpy.savez(path, input_name=array)"
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise UserError(
-                    "the input file holds a single array without a name",
-                    where=str(path),
-                    hint="write it with numpy.savez(path, input_name=array)",
-                )
+        archive = np.load(path, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise UserError("the input file is a single array without a name", where=str(path), hint=advice)
+        with archive:
             return {name: archive[name] for name in archive.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"the input file is not an .npz file of plain arrays ({reason})", where=str(path),
-                        hint="write it with numpy.savez(path, input_name=array)") from None  # fmt: skip
+        reason = (str(error).splitlines() or ["broken"])[0]
+        what = f"the input file is not an .npz file of plain arrays ({reason})"
+        raise UserError(what, where=str(path), hint=advice) from None
 
 
 def save_outputs(path: Path, outputs: Mapping[str, Any]) -> None:
     """Writes named outputs to an ``.npz`` file, whole or not at all."""
     for name, value in outputs.items():
         if not isinstance(value, np.ndarray):
-            raise UserError(f"the output {name!r} is not an array and does not fit into an .npz file",
-                            hint="use optc.load(DIR).run(...) in Python")  # fmt: skip
+            raise UserError(
+                f"the output {name!r} is not an array and does not fit into an .npz file",
+                hint="use optc.load(DIR).run(...) in Python",
+            )
     if path.is_dir() or not path.parent.is_dir():
         raise UserError(
             "the outputs cannot be written there", where=str(path), hint="name a file in an existing folder"
@@ -75,8 +73,11 @@ def load_calibration(text: str) -> Any:
         return load_feeds(path)
     if ":" in text:
         return load_callable(text, "calibration function")
-    raise UserError("the calibration data does not exist", where=text,
-                    hint="give X.npz, a folder of .npz files, or module:function")  # fmt: skip
+    raise UserError(
+        "the calibration data does not exist",
+        where=text,
+        hint="give X.npz, a folder of .npz files, or module:function",
+    )
 
 
 def calibration_samples(calibration: Any, example: Feeds | None) -> list[Feeds]:
@@ -95,8 +96,10 @@ def calibration_samples(calibration: Any, example: Feeds | None) -> list[Feeds]:
     samples: list[Feeds] = []
     for item in dicts:
         if not isinstance(item, Mapping):
-            raise UserError(f"calibration data must be dicts of arrays, not {type(item).__name__}",
-                            hint="yield {input name: array}")  # fmt: skip
+            raise UserError(
+                f"calibration data must be dicts of arrays, not {type(item).__name__}",
+                hint="yield {input name: array}",
+            )
         samples.extend(_slices({k: np.asarray(v) for k, v in item.items()}, example))
     if not samples:
         raise UserError("the calibration data is empty", hint="give at least one sample")

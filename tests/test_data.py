@@ -1,0 +1,87 @@
+"""What users hand over as files: only plain arrays are read, and every mistake is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from optc import data
+from optc.errors import UserError
+
+
+def test_feeds_round_trip(tmp_path: Path) -> None:
+    path = tmp_path / "x.npz"
+    np.savez(path, x=np.arange(6).reshape(2, 3), n=np.int64(3))
+    feeds = data.load_feeds(path)
+    assert feeds["x"].tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert feeds["n"].shape == ()
+
+
+@pytest.mark.parametrize("content", [b"", b"not a zip", b"PK\x03\x04 broken"])
+def test_broken_files_are_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "x.npz"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"x\.npz"):
+        data.load_feeds(path)
+
+
+def test_objects_are_not_unpickled(tmp_path: Path) -> None:
+    path = tmp_path / "x.npz"
+    np.savez(path, x=np.array([{"a": 1}], dtype=object))
+    with pytest.raises(UserError, match="plain arrays"):
+        data.load_feeds(path)
+
+
+def test_a_single_array_has_no_name(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.zeros(3))
+    with pytest.raises(UserError, match="without a name"):
+        data.load_feeds(tmp_path / "x.npy")
+
+
+def test_outputs_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="not an array"):
+        data.save_outputs(tmp_path / "y.npz", {"y": [np.zeros(2)]})
+    with pytest.raises(UserError, match="cannot be written"):
+        data.save_outputs(tmp_path / "missing" / "y.npz", {"y": np.zeros(2)})
+    assert list(tmp_path.iterdir()) == []
+    data.save_outputs(tmp_path / "y.npz", {"y": np.ones(2)})
+    assert [p.name for p in tmp_path.iterdir()] == ["y.npz"]
+
+
+def test_calibration_is_sliced_to_the_captured_batch() -> None:
+    example = {"x": np.zeros((2, 3), np.float32), "flag": np.zeros((2,), bool)}
+    arrays = {"x": np.arange(15).reshape(5, 3), "flag": np.ones(5, bool)}
+    samples = data.calibration_samples(arrays, example)
+    assert [s["x"].tolist() for s in samples] == [[[0, 1, 2], [3, 4, 5]], [[6, 7, 8], [9, 10, 11]]]
+    assert data.calibration_samples(lambda: iter([arrays, arrays]), example)[3]["x"].shape == (2, 3)
+    assert data.calibration_samples(None, example) == []
+
+
+@pytest.mark.parametrize(
+    ("calibration", "message"),
+    [
+        ({"z": np.zeros((4, 3))}, "inputs are"),
+        ({"x": np.zeros((1, 3))}, "do not fill one batch"),
+        ([], "empty"),
+        ([3], "dicts of arrays"),
+    ],
+)
+def test_calibration_that_does_not_fit(calibration: object, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        data.calibration_samples(calibration, {"x": np.zeros((2, 3), np.float32)})
+
+
+def test_dims() -> None:
+    assert data.parse_dims(["batch=8", "seq=128"]) == {"batch": 8, "seq": 128}
+    with pytest.raises(UserError, match="batch=8"):
+        data.parse_dims(["batch"])
+
+
+def test_calibration_sources(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=np.zeros((2, 3)))
+    assert len(list(data.load_calibration(str(tmp_path)))) == 1
+    assert data.load_calibration(str(tmp_path / "a.npz"))["x"].shape == (2, 3)
+    with pytest.raises(UserError, match="does not exist"):
+        data.load_calibration(str(tmp_path / "missing"))
