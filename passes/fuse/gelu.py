@@ -104,7 +104,7 @@ def _fused(
 
 
 def gelu_body(approximate: str, dtype: ir.DataType | None, version: int) -> str:
-    """Lines for ``y`` from ``x``: the ONNX op where the opset has it, else the form that ONNX Runtime fuses."""
+    """Lines for ``y`` from ``x``: the ONNX op where the opset has it, else what ONNX Runtime fuses."""
     if approximate == "quick":
         return f"""{literal("scale", 1.702, dtype)}
             scaled = Mul(x, scale)
