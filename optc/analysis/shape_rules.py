@@ -1,0 +1,223 @@
+"""Corrections to the library's shape rules, where they say more than is known.
+
+The library assumes that what it cannot see does not matter: that two different symbols broadcast to the first
+one, that `Split` sizes given at run time are equal parts, that `Squeeze` with run-time axes drops the ones. A
+rewrite that trusts such a shape changes results, so here those dims become fresh symbols or unknown shapes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+
+import onnx_ir as ir
+from onnx_shape_inference import ShapeInferenceContext, registry
+
+Rule = Callable[[ShapeInferenceContext, ir.Node], None]
+Dim = int | ir.SymbolicDim
+
+_BROADCAST = (
+    *("Add", "Sub", "Mul", "Div", "Pow", "Mod", "Max", "Min", "Mean", "Sum", "Where"),
+    *("And", "Or", "Xor", "BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor"),
+    *("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"),
+)
+
+
+@cache
+def install() -> None:
+    """Registers the corrections over the library's own rules, once per process."""
+    registry.collect()
+    for op_type in _BROADCAST:
+        _wrap(op_type, _broadcast)
+    for op_type, wrapper in {
+        "Expand": _expand,
+        "MatMul": _matmul,
+        "Split": _split,
+        "Squeeze": _squeeze,
+        "If": _if,
+        "Loop": _loop,
+        "AveragePool": _ceil_pool,
+        "MaxPool": _ceil_pool,
+        "LpPool": _ceil_pool,
+    }.items():
+        _wrap(op_type, wrapper)
+
+
+def _wrap(op_type: str, wrapper: Callable[[Rule], Rule]) -> None:
+    rules = {since: registry.get("", op_type, since) for since in registry.version_boundaries("", op_type)}
+    for since, rule in rules.items():
+        assert rule is not None
+        registry.register("", op_type, since_version=since)(wrapper(rule))
+
+
+def _broadcast(library: Rule) -> Rule:
+    def rule(ctx: ShapeInferenceContext, node: ir.Node) -> None:
+        declared = node.outputs[0].shape
+        library(ctx, node)
+        shapes = [value.shape for value in node.inputs if value is not None]
+        _loosen(ctx, node.outputs[0], declared, shapes, kept=0)
+
+    return rule
+
+
+def _expand(library: Rule) -> Rule:
+    def rule(ctx: ShapeInferenceContext, node: ir.Node) -> None:
+        declared = node.outputs[0].shape
+        target = ctx.get_symbolic_value(node.inputs[1]) if node.inputs[1] is not None else None
+        library(ctx, node)
+        if target is not None and node.inputs[0] is not None:
+            _loosen(ctx, node.outputs[0], declared, [node.inputs[0].shape, ir.Shape(target)], kept=0)
+
+    return rule
+
+
+def _matmul(library: Rule) -> Rule:
+    def rule(ctx: ShapeInferenceContext, node: ir.Node) -> None:
+        declared = node.outputs[0].shape
+        library(ctx, node)
+        shapes = [value.shape for value in node.inputs if value is not None]
+        if all(shape is not None and len(shape) > 2 for shape in shapes):
+            _loosen(ctx, node.outputs[0], declared, shapes, kept=2)
+
+    return rule
+
+
+def _loosen(
+    ctx: ShapeInferenceContext,
+    output: ir.Value,
+    declared: ir.Shape | None,
+    shapes: Sequence[ir.Shape | None],
+    kept: int,
+) -> None:
+    """Gives a fresh symbol to every axis on which different symbols meet: either of them may be 1."""
+    shape = output.shape
+    if shape is None:
+        return
+    rank = len(shape)
+    dims = list(shape)
+    for axis in range(rank - kept):
+        met = [s[axis - rank] for s in shapes if s is not None and len(s) >= rank - axis]
+        if any(isinstance(d, int) and d != 1 for d in met):
+            continue
+        symbols = [d for d in met if isinstance(d, ir.SymbolicDim)]
+        if all(_same(symbols[0], other) for other in symbols[1:]) or _is_known(declared, rank, axis):
+            continue
+        dims[axis] = ctx.new_symbolic_dim()
+    if dims != list(shape):
+        output.shape = ir.Shape(dims)
+
+
+def _is_known(declared: ir.Shape | None, rank: int, axis: int) -> bool:
+    if declared is None or len(declared) != rank:
+        return False
+    return isinstance(declared[axis], int) or not declared.is_unknown_dim(axis)
+
+
+def _same(a: ir.SymbolicDim, b: ir.SymbolicDim) -> bool:
+    if a.value is None or b.value is None:
+        return False
+    return a.value == b.value or (a - b).simplify().value == "0"
+
+
+def _split(library: Rule) -> Rule:
+    def rule(ctx: ShapeInferenceContext, node: ir.Node) -> None:
+        sizes = node.inputs[1] if len(node.inputs) > 1 else None
+        data = node.inputs[0]
+        if sizes is None or data is None or ir.convenience.get_const_tensor(sizes) is not None:
+            library(ctx, node)
+            return
+        known = ctx.get_symbolic_value(sizes)
+        axis = node.attributes.get_int("axis", 0)
+        for index, output in enumerate(node.outputs):
+            shape = None
+            if data.shape is not None:
+                dims = list(data.shape)
+                dims[axis] = known[index] if known and index < len(known) else ctx.new_symbolic_dim()
+                shape = ir.Shape(dims)
+            ctx.set_shape_and_dtype(output, shape, data.dtype)
+
+    return rule
+
+
+def _squeeze(library: Rule) -> Rule:
+    def rule(ctx: ShapeInferenceContext, node: ir.Node) -> None:
+        data = node.inputs[0]
+        axes = node.inputs[1] if len(node.inputs) > 1 else None
+        at_run_time = axes is not None and ir.convenience.get_const_tensor(axes) is None
+        all_ones = axes is None and "axes" not in node.attributes
+        symbolic = data is not None and data.shape is not None and not data.shape.is_static()
+        if data is not None and (at_run_time or (all_ones and symbolic)):
+            ctx.set_shape_and_dtype(node.outputs[0], None, data.dtype)
+            return
+        library(ctx, node)
+
+    return rule
+
+
+def _if(library: Rule) -> Rule:
+    def rule(ctx: ShapeInferenceContext, node: ir.Node) -> None:
+        declared = [value.shape for value in node.outputs]
+        library(ctx, node)
+        branches = [node.attributes[name].as_graph().outputs for name in ("then_branch", "else_branch")]
+        for output, before, ends in zip(node.outputs, declared, zip(*branches, strict=False), strict=False):
+            if before is None and any(end.shape is None for end in ends):
+                output.shape = None  # the library takes the branch that it knows
+
+    return rule
+
+
+def _loop(library: Rule) -> Rule:
+    """Carried values keep a dim only where one iteration provably keeps it; trip counts are not known."""
+
+    def rule(ctx: ShapeInferenceContext, node: ir.Node) -> None:
+        declared = [value.shape for value in node.outputs]
+        library(ctx, node)
+        body = node.attributes["body"].as_graph()
+        carried = len(node.inputs) - 2
+        stable = True
+        for index, (output, before) in enumerate(zip(node.outputs, declared, strict=True)):
+            if before is not None or output.shape is None:
+                continue
+            if index >= carried:
+                output.shape = ir.Shape([ctx.new_symbolic_dim(), *list(output.shape)[1:]])
+                continue
+            start, end = body.inputs[index + 2].shape, body.outputs[index + 1].shape
+            output.shape = _invariant(ctx, start, end)
+            stable = stable and start is not None and start == end
+        if not stable:
+            _forget_body(body)
+
+    return rule
+
+
+def _invariant(ctx: ShapeInferenceContext, start: ir.Shape | None, end: ir.Shape | None) -> ir.Shape | None:
+    if start is None or end is None or len(start) != len(end):
+        return None
+    return ir.Shape([a if a == b else ctx.new_symbolic_dim() for a, b in zip(start, end, strict=True)])
+
+
+def _forget_body(body: ir.Graph) -> None:
+    outputs = set(body.outputs)
+    for node in body.all_nodes():
+        for value in node.outputs:
+            if value not in outputs:
+                value.shape = None
+
+
+def _ceil_pool(library: Rule) -> Rule:
+    """`ceil_mode` drops a last window that starts in the padding, which the closed form leaves out."""
+
+    def rule(ctx: ShapeInferenceContext, node: ir.Node) -> None:
+        declared = [value.shape for value in node.outputs]
+        library(ctx, node)
+        if not node.attributes.get_int("ceil_mode", 0):
+            return
+        for output, before in zip(node.outputs, declared, strict=True):
+            if output.shape is None or before is not None:
+                continue
+            dims: Iterable[Dim] = output.shape
+            output.shape = ir.Shape(
+                [d if i < 2 or isinstance(d, int) else ctx.new_symbolic_dim() for i, d in enumerate(dims)]
+            )
+
+    return rule
