@@ -1,0 +1,56 @@
+"""From an ExportedProgram to the IR, through the stock exporter."""
+
+from __future__ import annotations
+
+import re
+
+import onnx_ir as ir
+import torch
+from torch.export import ExportedProgram
+
+from optc.errors import CaptureError
+
+from .exporter_fixes import views_as_reshapes
+from .provenance import innermost
+from .quiet import quiet
+
+
+def to_ir(program: ExportedProgram, name: str) -> ir.Model:
+    """Converts ``program``, which is left as it was; weights are shared.
+
+    Raises:
+        CaptureError: an operator has no ONNX form.
+    """
+    try:
+        with quiet(), torch.no_grad(), views_as_reshapes(program):
+            exported = torch.onnx.export(program, dynamo=True, verbose=False)
+    except torch.onnx.OnnxExporterError as error:
+        raise _explained(error, program, name) from error
+    assert exported is not None
+    return exported.model
+
+
+def _explained(error: BaseException, program: ExportedProgram, name: str) -> CaptureError:
+    root = error
+    while root.__cause__ is not None:
+        root = root.__cause__
+    node = _failed_node(error, program)
+    operator = f"operator {node.target}" if node is not None else "an operator"
+    reason = str(root).strip().splitlines()[0] if str(root).strip() else type(root).__name__
+    return CaptureError(
+        f"{name} has no ONNX form: {operator} cannot be converted: {reason[:300]}",
+        where=innermost(str(node.meta.get("stack_trace", ""))) if node is not None else None,
+        hint="write that line with other operators",
+    )
+
+
+def _failed_node(error: BaseException, program: ExportedProgram) -> torch.fx.Node | None:
+    """The node of the program that the exporter's message is about."""
+    text, cause = "", error.__cause__
+    while cause is not None:
+        text, cause = f"{text}\n{cause}", cause.__cause__
+    names = re.findall(r"%(\w+) :|target=([\w.:]+)|<OpOverload\(op='([\w.:]+)', overload='(\w+)'\)>", text)
+    targets = {f"{op.replace('::', '.')}.{overload}" for _, _, op, overload in names if op}
+    targets |= {target.removeprefix("torch.ops.") for _, target, _, _ in names if target}
+    nodes = [n for m in program.graph_module.modules() if isinstance(m, torch.fx.GraphModule) for n in m.graph.nodes]
+    return next((n for n in nodes if n.op == "call_function" and str(n.target) in targets), None)

@@ -1,0 +1,96 @@
+"""PyTorch models into the IR: nn.Module and fx.GraphModule through torch.export, ExportedProgram as it is."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch.export import ExportedProgram
+from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind
+from torch.utils import _pytree
+
+from . import dims
+from .arguments import call_of, to_numpy
+from .captured import Captured
+from .convert import to_ir
+from .interface import name_interface
+from .program import export
+from .provenance import keep_sources_only
+from .torch_signature import signature_of
+from .weights import share_tied
+
+_log = logging.getLogger(__name__)
+
+
+def capture_module(
+    module: torch.nn.Module, example_inputs: Any, dynamic_shapes: Any = None, *, note: str = "given"
+) -> Captured:
+    """Captures a module as it computes in evaluation mode; the module stays as it is, its weights are shared.
+
+    Args:
+        example_inputs: a tensor, a tuple of arguments, or a dict of them by parameter name, nested as
+            torch.export allows.
+        dynamic_shapes: as torch.export takes it; strings are names of dims too.
+
+    Raises:
+        UserError: the inputs or shapes do not fit the module.
+        CaptureError: torch.export or the conversion fails; says where in the model's code, and what to do.
+    """
+    call = call_of(module, example_inputs)
+    shapes = dims.for_torch(dynamic_shapes, call, module)
+    program = export(module, call, shapes)
+    leaves = _pytree.tree_leaves((call.args, call.kwargs))
+    return _captured(program, type(module).__name__, leaves, note, call.forward, dims.leaf_specs(shapes, call))
+
+
+def capture_program(program: ExportedProgram, source: str) -> Captured:
+    """Captures an ExportedProgram, which stays as it is; dims without a name get that of their first input."""
+    args, kwargs = program.example_inputs or ((), {})
+    leaves = _pytree.tree_leaves((args, kwargs))
+    return _captured(program, source, leaves, "given")
+
+
+def _captured(
+    program: ExportedProgram,
+    source: str,
+    leaves: Sequence[Any],
+    note: str,
+    forward: inspect.Signature | None = None,
+    specs: Sequence[Any] = (),
+) -> Captured:
+    signature, inputs, outputs = signature_of(program, forward)
+    fakes = _input_values(program)
+    tensors = [index for index, fake in enumerate(fakes) if fake is not None]
+    symbols = dims.symbol_names(
+        [(name, fakes[i], specs[i] if specs else None) for name, i in zip(inputs, tensors, strict=True)]
+    )
+    _warn_of_lost_state(program, source)
+    model = to_ir(program, source)
+    keep_sources_only(model)
+    share_tied(model)
+    name_interface(model, inputs, outputs)
+    dims.rename(model, symbols, program.range_constraints)
+    feeds = {name: _array(leaves[i]) for name, i in zip(inputs, tensors, strict=True)} if leaves else None
+    return Captured(model, source, [feeds] if feeds is not None else [], note, signature)
+
+
+def _input_values(program: ExportedProgram) -> list[Any]:
+    """Per user input its fake tensor or symbolic number, or None for a constant."""
+    values = {node.name: node.meta.get("val") for node in program.graph.nodes if node.op == "placeholder"}
+    specs = [spec.arg for spec in program.graph_signature.input_specs if spec.kind is InputKind.USER_INPUT]
+    return [None if isinstance(arg, ConstantArgument) else values[arg.name] for arg in specs]
+
+
+def _array(value: Any) -> np.ndarray[Any, Any]:
+    return to_numpy(value) if isinstance(value, torch.Tensor) else np.asarray(value)
+
+
+def _warn_of_lost_state(program: ExportedProgram, source: str) -> None:
+    changes = (OutputKind.BUFFER_MUTATION, OutputKind.USER_INPUT_MUTATION)
+    changed = [str(spec.target) for spec in program.graph_signature.output_specs if spec.kind in changes]
+    if changed:
+        _log.warning("%s changes %s in place; the captured model does not", source, ", ".join(changed))

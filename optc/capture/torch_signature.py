@@ -1,0 +1,116 @@
+"""The calling convention of an ExportedProgram."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+from torch.export import ExportedProgram
+from torch.export import graph_signature as gs
+from torch.utils import _pytree
+
+from optc.errors import CaptureError
+
+from .signature import Parameter, Signature
+from .structure import Branch, Const, Leaf, Structure
+from .treespec import Path, from_treespec, join
+
+_SCALARS = {gs.SymIntArgument: "int", gs.SymFloatArgument: "float", gs.SymBoolArgument: "bool"}
+
+
+def signature_of(
+    program: ExportedProgram, forward: inspect.Signature | None = None
+) -> tuple[Signature, list[str], list[str]]:
+    """The signature, and the names of the graph's inputs and outputs in graph order.
+
+    Inputs are named after the parameter of ``forward`` and the place in it (``x``, ``xs_0``, ``xs_key``),
+    outputs after their place in the result (``last_hidden_state``, ``output``, ``output_0``).
+
+    Args:
+        forward: of the module; without it, what the program remembers of it.
+
+    Raises:
+        CaptureError: an input or output is neither a tensor, nor a number, nor a constant.
+    """
+    specs = program.graph_signature
+    inputs = _Names([spec.arg for spec in specs.input_specs if spec.kind is gs.InputKind.USER_INPUT])
+    outputs = _Names(
+        [spec.arg for spec in specs.output_specs if spec.kind is gs.OutputKind.USER_OUTPUT], inputs.names
+    )
+    in_spec, out_spec = program.call_spec.in_spec, program.call_spec.out_spec
+    parameters = _parameters(in_spec, inputs, forward or _remembered(program))
+    output = from_treespec(out_spec, lambda path: outputs.leaf(_output_prefix(path), path))
+    return Signature(parameters, output), inputs.names, outputs.names
+
+
+class _Names:
+    """Turns the leaves of a structure, in order, into named ones; ``names`` are those of tensors so far."""
+
+    def __init__(self, arguments: Sequence[Any], taken: Sequence[str] = ()) -> None:
+        self._arguments = iter(arguments)
+        self._taken = taken
+        self.names: list[str] = []
+
+    def leaf(self, prefix: str, path: Path) -> Structure:
+        argument, name = next(self._arguments), join(prefix, path)
+        if isinstance(argument, gs.ConstantArgument):
+            return Const(argument.value)
+        if not isinstance(argument, (gs.TensorArgument, *_SCALARS)):
+            raise CaptureError(f"a {type(argument).__name__} cannot be an input or output", where=name)
+        if name in self._taken:
+            name = f"{name}_out"
+        while name in self.names or name in self._taken:
+            name += "_"
+        self.names.append(name)
+        return Leaf(name, _SCALARS.get(type(argument), ""))
+
+
+def _output_prefix(path: Path) -> str:
+    return "" if path and isinstance(path[0], str) else "output"
+
+
+def _parameters(in_spec: _pytree.TreeSpec, names: _Names, forward: inspect.Signature) -> tuple[Parameter, ...]:
+    args, kwargs = in_spec.children()
+    kinds = inspect.Parameter
+    positional = [p.name for p in forward.parameters.values() if p.kind in (kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD)]
+    variadic = {p.kind: p.name for p in forward.parameters.values() if p.kind in (kinds.VAR_POSITIONAL, kinds.VAR_KEYWORD)}
+    given: dict[str, Structure] = {}
+    extra: dict[Any, dict[Any, Structure]] = {kinds.VAR_POSITIONAL: {}, kinds.VAR_KEYWORD: {}}
+    for index, spec in enumerate(args.children()):
+        if index < len(positional):
+            name = positional[index]
+            given[name] = from_treespec(spec, lambda path, name=name: names.leaf(name, path))  # type: ignore[misc]
+        else:
+            place = index - len(positional)
+            prefix = f"{variadic[kinds.VAR_POSITIONAL]}_{place}"
+            extra[kinds.VAR_POSITIONAL][place] = from_treespec(spec, lambda path, p=prefix: names.leaf(p, path))  # type: ignore[misc]
+    for name, spec in zip(kwargs.context or (), kwargs.children(), strict=True):
+        structure = from_treespec(spec, lambda path, name=name: names.leaf(name, path))  # type: ignore[misc]
+        if name in forward.parameters:
+            given[name] = structure
+        else:
+            extra[kinds.VAR_KEYWORD][name] = structure
+    for kind, items in extra.items():
+        if items:
+            branch = "tuple" if kind is kinds.VAR_POSITIONAL else "dict"
+            given[variadic[kind]] = Branch(branch, tuple(items), tuple(items.values()))
+    return tuple(Parameter(p.name, given.get(p.name, _default(p)), p.kind.name) for p in forward.parameters.values())
+
+
+def _default(parameter: inspect.Parameter) -> Const | None:
+    """A default that is a plain constant may be given again at a call."""
+    plain = type(parameter.default) in (bool, int, float, str)
+    return Const(parameter.default) if plain else None
+
+
+def _remembered(program: ExportedProgram) -> inspect.Signature:
+    """A ``forward`` made of the parameter names that torch.export has kept."""
+    args, kwargs = program.call_spec.in_spec.children()
+    keywords = list(kwargs.context or ())
+    names = list(program.module_call_graph[0].signature.forward_arg_names or ())
+    positional = [name for name in names if name not in keywords][: len(args.children())]
+    if len(positional) < len(args.children()):
+        positional = [f"arg_{index}" for index in range(len(args.children()))]
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    return inspect.Signature([inspect.Parameter(name, kind) for name in (*positional, *keywords)])
