@@ -1,0 +1,94 @@
+"""The ``simplify`` pass: folds, merges and removes until nothing is left to do.
+
+One file per idea. The rules share a worklist (``editor.py``) and what is certain about shapes and constants
+(``facts.py``); both are made anew for each round, and every round takes time linear in the graph.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import ClassVar
+
+import onnx_ir as ir
+
+from optc.passbase import Context, Pass, Report, Skip
+
+from . import (
+    casts,
+    concat_split,
+    cse,
+    dedup,
+    identities,
+    lift,
+    masks,
+    narrow,
+    reshapes,
+    shapes,
+    slices,
+    transposes,
+)
+from .editor import Editor
+from .facts import Facts, overridable_defaults_hidden
+from .fold import Folder
+
+_RULES = (
+    *casts.RULES,
+    *transposes.RULES,
+    *reshapes.RULES,
+    *shapes.RULES,
+    *slices.RULES,
+    *concat_split.RULES,
+    *identities.RULES,
+    *masks.RULES,
+    *narrow.RULES,
+)
+_ROUNDS = 10  # two or three are usual; a bound, because a pass must end
+
+
+@dataclass(frozen=True)
+class Simplify(Pass):
+    """Folds constants and shape arithmetic, merges equal nodes and weights, removes what changes nothing."""
+
+    name: ClassVar[str] = "simplify"
+
+    fold_limit: int = 1 << 20  # bytes up to which a folded result may be larger than what it replaces
+
+    def run(self, model: ir.Model, ctx: Context) -> Report:
+        outputs = [value.shape for value in model.graph.outputs]
+        inputs = [value.shape for value in model.graph.inputs]
+        matched: Counter[str] = Counter()
+        skips: tuple[Skip, ...] = ()
+        folder = Folder(self.fold_limit)
+        declared = {value: value.shape for node in model.graph.all_nodes() for value in node.outputs}
+        with overridable_defaults_hidden(model):
+            for _ in range(_ROUNDS):
+                editor = Editor(model, Facts(model, declared))
+                found = _round(editor, folder)
+                matched += found
+                skips = tuple(dict.fromkeys((*skips, *editor.skips())))
+                if not found:
+                    break
+        for value, shape in zip(model.graph.outputs, outputs, strict=True):
+            value.shape = shape
+        for value, shape in zip(model.graph.inputs, inputs, strict=True):
+            value.shape = shape
+        present = {node.name for node in model.graph.all_nodes()}
+        return Report(
+            changed=bool(matched),
+            matched=dict(sorted(matched.items())),
+            skipped=tuple(skip for skip in skips if skip.node in present),
+        )
+
+
+def _round(editor: Editor, folder: Folder) -> Counter[str]:
+    """One round over the whole graph; what it changed, by name."""
+    dead = editor.remove_dead()
+    editor.matched["constant lifted"] += lift.lift_constants(editor)
+    editor.rewrite(_RULES)
+    editor.matched["constant folded"] += folder.fold(editor)
+    editor.matched["equal nodes merged"] += cse.merge_equal_nodes(editor)
+    editor.matched["equal weights merged"] += dedup.merge_equal_weights(editor)
+    editor.rewrite(())
+    editor.matched["dead code"] += dead + editor.remove_unused_initializers()
+    return +editor.matched

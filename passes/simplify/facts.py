@@ -1,0 +1,284 @@
+"""What is certain about values: constants, shapes over the symbols of the inputs, contents of shape tensors.
+
+The rules of ``onnx_shape_inference``, with our corrections, are applied node by node, so that new nodes get
+their facts at once. Declared shapes only fill in what the rules cannot tell: they may be stale.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import onnx_ir as ir
+from onnx_shape_inference import (
+    SYM_DATA_KEY,
+    OpUsageError,
+    ShapeInferenceContext,
+    ShapeInferenceError,
+    registry,
+)
+
+from optc.analysis import shape_rules
+from optc.analysis.shapes import constant_tensor
+
+from .dims import Dim, Dims
+
+_INTEGERS = frozenset({ir.DataType.INT64, ir.DataType.INT32})
+_MAX_CONTENTS = 4096  # elements of an integer tensor that are looked at one by one
+_LOOPS = frozenset({"Loop", "Scan"})
+_FAILURES = (OpUsageError, ShapeInferenceError, ArithmeticError, LookupError, TypeError, ValueError)
+_FAR = 2**31 - 1  # what exporters write for "to the end"
+
+logger = logging.getLogger("optc.simplify")
+
+
+class _Context(ShapeInferenceContext):  # type: ignore[misc]  # the package ships no types
+    """Keeps contents beside the graph instead of writing them into values and metadata."""
+
+    def __init__(self, opset_imports: dict[str, int]) -> None:
+        super().__init__(opset_imports, policy="override")
+        self.contents: dict[ir.Value, list[Dim]] = {}
+
+    def set_symbolic_value(self, value: ir.Value, data: list[Dim]) -> None:
+        if value.dtype not in _INTEGERS or value.shape is None or len(value.shape) > 1:
+            return
+        size = value.shape[0] if len(value.shape) == 1 else 1
+        if size == len(data) <= _MAX_CONTENTS:
+            self.contents[value] = list(data)
+
+    def get_symbolic_value(self, value: ir.Value) -> list[Dim] | None:
+        known = self.contents.get(value)
+        if known is not None:
+            return known
+        tensor = ir.convenience.get_const_tensor(value)
+        if tensor is None or tensor.dtype not in _INTEGERS or len(tensor.shape) > 1:
+            return None
+        return [int(x) for x in tensor.numpy().reshape(-1)] if tensor.size <= _MAX_CONTENTS else None
+
+
+class Facts:
+    """Answers about the values of one model; made once per round of rewriting."""
+
+    def __init__(self, model: ir.Model, declared: dict[ir.Value, ir.Shape | None]) -> None:
+        shape_rules.install()
+        self._context = _Context(dict(model.opset_imports))
+        self._opsets = model.opset_imports
+        self._declared = declared
+        self._loops: set[ir.Graph] = set()
+        self._context.reserve_symbol_names(_symbols(model))
+        for value in model.graph.inputs:
+            if value.shape is not None:
+                value.shape = self._parsable(value.shape)
+        self._infer(model.graph)
+
+    def const(self, value: ir.Value | None) -> ir.TensorProtocol | None:
+        """The tensor of an initializer that no caller can override, or of a Constant node."""
+        return constant_tensor(value)
+
+    def array(self, value: ir.Value | None, *, limit: int = _MAX_CONTENTS) -> np.ndarray | None:
+        """The constant as an array, when it has at most ``limit`` elements and is no string."""
+        tensor = self.const(value)
+        if tensor is None or tensor.size > limit or tensor.dtype == ir.DataType.STRING:
+            return None
+        return tensor.numpy()
+
+    def ints(self, value: ir.Value | None) -> list[int] | None:
+        """The contents of an integer tensor of rank 0 or 1 when all are known numbers."""
+        contents = self.contents(value)
+        if contents is None or not all(isinstance(item, int) for item in contents):
+            return None
+        return [item for item in contents if isinstance(item, int)]
+
+    def contents(self, value: ir.Value | None) -> list[Dim] | None:
+        """The elements of an integer tensor of rank 0 or 1 as numbers or expressions."""
+        if value is None or value.is_graph_input():
+            return None
+        return self._context.get_symbolic_value(value)
+
+    def shape(self, value: ir.Value | None) -> Dims | None:
+        """The dims, or None when not even the rank is certain."""
+        if value is None:
+            return None
+        tensor = self.const(value)
+        if tensor is not None:
+            return tuple(tensor.shape.numpy())
+        if value.shape is None or value.graph in self._loops:
+            return None
+        return tuple(value.shape)
+
+    def rank(self, value: ir.Value | None) -> int | None:
+        shape = self.shape(value)
+        return None if shape is None else len(shape)
+
+    def dtype(self, value: ir.Value | None) -> ir.DataType | None:
+        if value is None:
+            return None
+        tensor = self.const(value)
+        return tensor.dtype if tensor is not None else value.dtype
+
+    def inherit(self, old: ir.Value, new: ir.Value) -> None:
+        """``new`` stands for ``old`` from now on: what was known of one is known of both."""
+        if old in self._declared:
+            self._declared.setdefault(new, self._declared[old])
+        if new.type is None:
+            new.type = old.type
+        if new.shape is None:
+            new.shape = old.shape
+        if old in self._context.contents:
+            self._context.contents.setdefault(new, self._context.contents[old])
+
+    def update(self, node: ir.Node) -> None:
+        """Works out the facts about the outputs of ``node``."""
+        for subgraph in subgraphs(node):
+            if node.op_type in _LOOPS:
+                self._mark_loop(subgraph)
+            else:
+                self._infer(subgraph)
+        version = self._opsets.get(node.domain)
+        rule = None if version is None else registry.get(node.domain, node.op_type, version)
+        if rule is None or node.op_type in _LOOPS or _has_references(node):
+            return
+        for value in node.inputs:
+            if value is not None:
+                self._context.name_anonymous_dims(value)
+        for value in node.outputs:
+            value.shape = value.const_value = None  # what an earlier inference left there may be stale
+            value.metadata_props.pop(SYM_DATA_KEY, None)
+            self._context.contents.pop(value, None)
+        try:
+            rule(self._context, node)
+        except _FAILURES as error:
+            # A rule that gives up leaves the facts of this one node unknown.
+            logger.debug("no shape for %s %s: %s", node.op_type, node.name, error)
+            for value in node.outputs:
+                value.shape = None
+        self._distrust(node)
+        for value in node.outputs:
+            value.shape = self._merge(_plain(value.shape), self._declared.get(value))
+
+    def _infer(self, graph: ir.Graph) -> None:
+        for value in graph.initializers.values():
+            if value.const_value is not None:
+                value.shape = ir.Shape(value.const_value.shape.numpy())
+        for node in graph:
+            self.update(node)
+
+    def _mark_loop(self, graph: ir.Graph) -> None:
+        """The shapes in the body of a loop may change from one iteration to the next."""
+        self._loops.add(graph)
+        for node in graph.all_nodes():
+            for subgraph in subgraphs(node):
+                self._loops.add(subgraph)
+
+    def _distrust(self, node: ir.Node) -> None:
+        if node.domain not in ("", "ai.onnx") or not node.outputs:
+            return
+        output = node.outputs[0]
+        if node.op_type == "ConstantOfShape":
+            target = self.contents(node.inputs[0])
+            output.shape = None if target is None else ir.Shape(target)
+        elif node.op_type == "Slice":
+            self._distrust_slice(node, output)
+
+    def _distrust_slice(self, node: ir.Node, output: ir.Value) -> None:
+        """A number as the end of a symbolic axis may lie beyond it."""
+        data = node.inputs[0]
+        if output.shape is None or data is None or data.shape is None:
+            return
+        ends = self.contents(node.inputs[2]) if len(node.inputs) > 2 else None
+        near = ends is None or any(isinstance(end, int) and 0 <= end < _FAR for end in ends)
+        dims = [
+            self._context.new_symbolic_dim()
+            if near and isinstance(new, int) and not isinstance(old, int)
+            else new
+            for old, new in zip(data.shape, output.shape, strict=True)
+        ]
+        output.shape = ir.Shape(dims)
+
+    def _merge(self, inferred: ir.Shape | None, declared: ir.Shape | None) -> ir.Shape | None:
+        if inferred is None:
+            return None if declared is None else self._parsable(declared)
+        if declared is None or len(declared) != len(inferred):
+            return inferred
+        pairs = zip(inferred, self._parsable(declared), strict=True)
+        return ir.Shape([self._merge_dim(found, said) for found, said in pairs])
+
+    def _merge_dim(self, found: Dim, said: Dim) -> Dim:
+        """What inference found, unless that is a stopgap: then what the file says."""
+        if isinstance(found, int):
+            return found
+        if self._context.is_generated_symbol(found.value or ""):
+            return said
+        vague = any(word in (found.value or "") for word in ("Min(", "Max(", "floor(")) or any(
+            self._context.is_generated_symbol(symbol) for symbol in found.free_symbols()
+        )
+        return said if vague and not isinstance(said, int) else found
+
+    def _parsable(self, shape: ir.Shape) -> ir.Shape:
+        """Gives a fresh symbol to dims without a name, or with one that is no expression."""
+        return ir.Shape([dim if _is_expression(dim) else self._context.new_symbolic_dim() for dim in shape])
+
+
+@contextmanager
+def overridable_defaults_hidden(model: ir.Model) -> Iterator[None]:
+    """Initializers that are graph inputs are defaults, no constants: nothing sees their data meanwhile."""
+    hidden = [(value, value.const_value) for value in model.graph.inputs if value.const_value is not None]
+    for value, _ in hidden:
+        value.const_value = None
+    try:
+        yield
+    finally:
+        for value, tensor in hidden:
+            value.const_value = tensor
+
+
+def _plain(shape: ir.Shape | None) -> ir.Shape | None:
+    """Expressions without symbols, ``SymbolicDim("12")``, as numbers."""
+    if shape is None:
+        return None
+    return ir.Shape([dim if isinstance(dim, int) else _number(dim) for dim in shape])
+
+
+def _number(dim: ir.SymbolicDim) -> Dim:
+    return int(dim.value) if dim.value is not None and dim.value.isdecimal() else dim
+
+
+def _is_expression(dim: Dim) -> bool:
+    if isinstance(dim, int):
+        return True
+    if dim.value is None:
+        return False
+    try:
+        return dim.value.isidentifier() or bool(dim.free_symbols())
+    except ValueError:
+        return False
+
+
+def _symbols(model: ir.Model) -> set[str]:
+    names: set[str] = set()
+    for graph in model.graphs():
+        values = [*graph.inputs, *(output for node in graph for output in node.outputs)]
+        for value in values:
+            for dim in value.shape or ():
+                if isinstance(dim, ir.SymbolicDim) and _is_expression(dim):
+                    names |= dim.free_symbols()
+    return names
+
+
+def subgraphs(node: ir.Node) -> list[ir.Graph]:
+    """The graphs among the attributes of a node."""
+    found: list[ir.Graph] = []
+    for attribute in node.attributes.values():
+        if attribute.is_ref():
+            continue
+        if attribute.type == ir.AttributeType.GRAPH:
+            found.append(attribute.as_graph())
+        elif attribute.type == ir.AttributeType.GRAPHS:
+            found.extend(attribute.as_graphs())
+    return found
+
+
+def _has_references(node: ir.Node) -> bool:
+    return any(attribute.is_ref() for attribute in node.attributes.values())
