@@ -17,6 +17,7 @@ from optc.passbase import Context, Pass, Report, Skip
 from . import (
     casts,
     concat_split,
+    control,
     cse,
     dedup,
     identities,
@@ -40,6 +41,7 @@ _RULES = (
     *slices.RULES,
     *concat_split.RULES,
     *identities.RULES,
+    *control.RULES,
     *masks.RULES,
     *narrow.RULES,
 )
@@ -60,7 +62,12 @@ class Simplify(Pass):
         matched: Counter[str] = Counter()
         skips: tuple[Skip, ...] = ()
         folder = Folder(self.fold_limit)
-        declared = {value: value.shape for node in model.graph.all_nodes() for value in node.outputs}
+        declared = {
+            value: value.shape  # of the outputs of a graph it is not believed: runtimes do not insist on it
+            for node in model.graph.all_nodes()
+            for value in node.outputs
+            if not value.is_graph_output()
+        }
         with overridable_defaults_hidden(model):
             for _ in range(_ROUNDS):
                 editor = Editor(model, Facts(model, declared))

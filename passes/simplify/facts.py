@@ -120,8 +120,8 @@ class Facts:
 
     def inherit(self, old: ir.Value, new: ir.Value) -> None:
         """``new`` stands for ``old`` from now on: what was known of one is known of both."""
-        if old in self._declared:
-            self._declared.setdefault(new, self._declared[old])
+        if self._declared.get(new) is None:
+            self._declared[new] = self._declared.get(old)
         if new.type is None:
             new.type = old.type
         if new.shape is None:
@@ -206,15 +206,16 @@ class Facts:
         return ir.Shape([self._merge_dim(found, said) for found, said in pairs])
 
     def _merge_dim(self, found: Dim, said: Dim) -> Dim:
-        """What inference found, unless that is a stopgap: then what the file says."""
-        if isinstance(found, int):
+        """What inference found, unless that is a stopgap and the file has a name for it.
+
+        A number in the file is not believed: files whose inputs were made dynamic keep the old numbers.
+        """
+        if isinstance(found, int) or isinstance(said, int):
             return found
-        if self._context.is_generated_symbol(found.value or ""):
-            return said
         vague = any(word in (found.value or "") for word in ("Min(", "Max(", "floor(")) or any(
             self._context.is_generated_symbol(symbol) for symbol in found.free_symbols()
         )
-        return said if vague and not isinstance(said, int) else found
+        return said if vague else found
 
     def _parsable(self, shape: ir.Shape) -> ir.Shape:
         """Gives a fresh symbol to dims without a name, or with one that is no expression."""

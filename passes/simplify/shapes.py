@@ -44,7 +44,19 @@ def _same_shape(node: ir.Node, editor: Editor) -> bool:
     return nothing and editor.replace(node.outputs[0], source)
 
 
+def _scalar_operands(node: ir.Node, editor: Editor) -> bool:
+    """Range takes scalars; ONNX Runtime lets a vector of one element pass while it does not know the shape."""
+    changed = False
+    for index, value in enumerate(node.inputs):
+        if value is not None and editor.facts.shape(value) == (1,):
+            scalar = editor.add(node, "Reshape", [value, editor.ints([], f"{value.name}_scalar")])
+            editor.set_input(node, index, scalar)
+            changed = True
+    return changed
+
+
 RULES = (
     Rule("shape arithmetic", _ARITHMETIC, _known_contents),
     Rule("expand that repeats nothing", ("Expand", "Tile"), _same_shape),
+    Rule("scalar operand of a range", ("Range",), _scalar_operands),
 )
