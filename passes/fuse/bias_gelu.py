@@ -33,8 +33,8 @@ class BiasGelu(Pattern):
             if not is_bias(bias, x):
                 raise NearMiss(f"the bias of shape {bias.shape} is not one number per channel of {x.shape}")
             approximate = node.attributes["approximate"].as_string()
-            lines = gelu_body(approximate, x.dtype, opset(model))
-            body = f"(a, bias) => (y) {{\nx = Add(a, bias)\n{lines}\n}}"
+            lines = gelu_body(approximate, x.dtype, opset(model), x="total")
+            body = f"(x, bias) => (y) {{\ntotal = Add(x, bias)\n{lines}\n}}"
             attributes = {"approximate": approximate}
             return Match("BiasGelu", [x, bias], [node.outputs[0]], body, attributes, [add, node])
         return None

@@ -103,34 +103,34 @@ def _fused(
     return Match("Gelu", [x], [y], body, {"approximate": approximate}, nodes)
 
 
-def gelu_body(approximate: str, dtype: ir.DataType | None, version: int) -> str:
+def gelu_body(approximate: str, dtype: ir.DataType | None, version: int, x: str = "x") -> str:
     """Lines for ``y`` from ``x``: the ONNX op where the opset has it, else what ONNX Runtime fuses."""
     if approximate == "quick":
         return f"""{literal("scale", 1.702, dtype)}
-            scaled = Mul(x, scale)
+            scaled = Mul({x}, scale)
             gate = Sigmoid(scaled)
-            y = Mul(x, gate)"""
+            y = Mul({x}, gate)"""
     if version >= 20:
-        return f'y = Gelu <approximate = "{approximate}"> (x)'
+        return f'y = Gelu <approximate = "{approximate}"> ({x})'
     if approximate == "none":
         return f"""{literal("root", math.sqrt(2.0), dtype)}
             {literal("one", 1.0, dtype)}
             {literal("half", 0.5, dtype)}
-            scaled = Div(x, root)
+            scaled = Div({x}, root)
             t = Erf(scaled)
             gate = Add(t, one)
-            gated = Mul(x, gate)
+            gated = Mul({x}, gate)
             y = Mul(gated, half)"""
     return f"""{literal("three", 3.0, dtype)}
         {literal("cubic", _CUBIC, dtype)}
         {literal("root", _ROOT, dtype)}
         {literal("one", 1.0, dtype)}
         {literal("half", 0.5, dtype)}
-        cube = Pow(x, three)
+        cube = Pow({x}, three)
         scaled = Mul(cube, cubic)
-        inner = Add(x, scaled)
+        inner = Add({x}, scaled)
         argument = Mul(inner, root)
         t = Tanh(argument)
         gate = Add(t, one)
-        halved = Mul(x, half)
+        halved = Mul({x}, half)
         y = Mul(halved, gate)"""

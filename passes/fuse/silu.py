@@ -12,7 +12,7 @@ from optc.rewrite import Match, NearMiss, Pattern
 from ._constants import close, is_float
 from ._polynomial import gated
 
-SILU = "gate = Sigmoid(x)\ny = Mul(x, gate)"
+_BODY = "(x) => (y) {\n gate = Sigmoid(x)\n y = Mul(x, gate)\n}"
 
 
 class SiLU(Pattern):
@@ -41,4 +41,4 @@ class SiLU(Pattern):
 
 
 def _fused(x: ir.Value | None, y: ir.Value, nodes: tuple[ir.Node, ...]) -> Match:
-    return Match("SiLU", [x], [y], f"(x) => (y) {{\n{SILU}\n}}", {}, nodes)
+    return Match("SiLU", [x], [y], _BODY, {}, nodes)

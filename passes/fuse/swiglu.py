@@ -10,9 +10,8 @@ from optc import match
 from optc.rewrite import Match, NearMiss, Pattern
 
 from ._dims import same_shape
-from .silu import SILU
 
-_BODY = f"(x, up) => (z) {{\n{SILU}\nz = Mul(y, up)\n}}"
+_BODY = "(gate, up) => (y) {\n s = Sigmoid(gate)\n a = Mul(gate, s)\n y = Mul(a, up)\n}"
 
 
 class SwiGLU(Pattern):
