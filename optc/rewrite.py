@@ -19,6 +19,8 @@ import onnx
 import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass
 
+from optc import newnode
+from optc.newnode import Operand
 from optc.passbase import Skip
 
 DOMAIN = "optc"
@@ -39,14 +41,18 @@ class Match:
 
     ``body`` is ONNX text ``(x, bias) => (y) { ... }`` at the model's opset; ``<attributes>`` of the call are
     declared by name on the function. ``nodes`` are removed when nothing else reads their outputs.
+
+    Where the graph holds a value in another layout than the function takes, an input may be a new node still
+    to be made, and ``after`` describes what turns the call's first output into the first of ``outputs``.
     """
 
     kind: str
-    inputs: Sequence[ir.Value | None]
+    inputs: Sequence[Operand | None]
     outputs: Sequence[ir.Value | None]
     body: str
     attributes: Mapping[str, Any] = field(default_factory=dict)
     nodes: Sequence[ir.Node] = ()
+    after: Callable[[ir.Value], Operand] | None = None
 
 
 class Pattern(ABC):
@@ -84,9 +90,10 @@ def outline(model: ir.Model, match: Match, *, producer_name: str = "fuse") -> ir
     function = _function_for(model, match)
     named = [o for o in match.outputs if o is not None]
     position = _first(named)
+    inputs, before = newnode.build(match.inputs)
     call = ir.node(
         function.name,
-        [*match.inputs],
+        inputs,
         {key: value for key, value in match.attributes.items() if value is not None},
         domain=DOMAIN,
         num_outputs=len(match.outputs),
@@ -96,11 +103,20 @@ def outline(model: ir.Model, match: Match, *, producer_name: str = "fuse") -> ir
         call.metadata_props["optc.source"] = source
     graph = position.graph
     assert graph is not None
-    graph.insert_before(position, call)
-    for new, old in zip(call.outputs, match.outputs, strict=True):
+    results, after = newnode.build(_results(match, call))
+    graph.insert_before(position, [*before, call, *after])
+    for new, old in zip(results, match.outputs, strict=True):
         if old is not None:
+            assert new is not None
             _take_over(old, new)
     return call
+
+
+def _results(match: Match, call: ir.Node) -> list[Operand]:
+    """What stands for the outputs of the match after the rewrite."""
+    if match.after is None:
+        return [*call.outputs]
+    return [match.after(call.outputs[0]), *call.outputs[1:]]
 
 
 def _first(outputs: Sequence[ir.Value]) -> ir.Node:
@@ -196,7 +212,16 @@ def apply(patterns: Sequence[Pattern], model: ir.Model) -> Fusions:
         for node in [n for n in model.graph.all_nodes() if _is_anchor(pattern, n)]:
             if node.graph is not None:
                 _apply_at(pattern, node, model, done)
+    remove_unused(model)
     return done
+
+
+def remove_unused(model: ir.Model) -> None:
+    """Removes ``optc`` functions that nothing calls, as happens where a fused call was fused further."""
+    scopes = [model.graph, *(f.graph for f in model.functions.values() if f.domain != DOMAIN)]
+    called = {node.op_identifier() for scope in scopes for node in scope.all_nodes() if node.domain == DOMAIN}
+    for identifier in [key for key in model.functions if key[0] == DOMAIN and key not in called]:
+        del model.functions[identifier]
 
 
 def _is_anchor(pattern: Pattern, node: ir.Node) -> bool:

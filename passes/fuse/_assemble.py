@@ -1,0 +1,206 @@
+"""From the parts of attention as they were found to the call that stands for them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import onnx_ir as ir
+
+from optc import match
+from optc.newnode import Operand
+from optc.rewrite import Match, NearMiss
+
+from . import _bodies, _frame, _mask, _new, _operands
+from ._causal import is_causal
+from ._inside import inside
+from ._probabilities import Use
+from ._read import Reading, frames, read
+from ._scores import Way
+
+_FULL_PRECISION = (ir.DataType.FLOAT, ir.DataType.DOUBLE)
+
+
+def fused(way: Way, softmax: ir.Node, use: Use, opset: int) -> Match:
+    """The call for attention whose scores come by ``way`` and whose probabilities go to ``use``."""
+    _check_axis(softmax)
+    queries = _operands.unscaled(_input(way.product, 0))
+    transposed = _operands.keys(_input(way.product, 1))
+    axes = _frame.head_axes(_input(way.product, 0), frames(way))
+    q = _frame.framed(queries.value, axes, "queries")
+    reading = read(way, q, axes)
+    if reading.row_factor is not None:
+        q = _new.multiply(q, reading.row_factor)
+    k = _frame.framed(transposed.value, axes, "keys")
+    v = _frame.framed(_operands.value_operand(use.product, use.index), axes, "values")
+    heads = _heads(q, k, v)
+    events, safe = _settled(reading, use)
+    mask = _mask.combine(events, reading.mask_kind or reading.kind)
+    sizes = [*_new.dims(q)[:-1], _new.dims(k)[-2]]
+    causal = isinstance(mask, ir.Value) and is_causal(mask, *sizes[-2:])
+    mask = None if causal else mask
+    _check_mask(mask, sizes)
+    scale, scale_at = _scale(reading, queries.scale, transposed.scale, _new.element_type(q))
+    form = _bodies.AttentionForm(
+        opset=opset,
+        kind=_new.element_type(q),
+        inner=reading.kind,
+        scale_at=scale_at,
+        mask=None if mask is None else _new.element_type(mask),
+        causal=causal,
+        safe=safe,
+        kv_heads=heads.shared,
+        group=heads.group,
+    )
+    _check_types(form, heads)
+    result = _result(use.product, axes)
+    core = [way.product, *(step.node for step in way.steps), softmax, *use.nodes, use.product, *result.nodes]
+    nodes = inside(core, [*queries.nodes, *transposed.nodes, *heads.nodes])
+    attributes = {"scale": scale, "causal": int(causal), "safe": int(safe)}
+    inputs, kind, body = [q, heads.k, heads.v], "Attention", _bodies.attention(form)
+    if len(axes) == 1:
+        kind, body = "MultiHeadAttention", _one_head(form, heads)
+        attributes |= {"num_heads": 1, "kv_num_heads": 1}
+    if mask is not None:
+        inputs.append(_new.unsqueeze(mask, 1) if len(axes) == 1 and len(_new.dims(mask)) == 3 else mask)
+    return Match(kind, inputs, [result.output], body, attributes, nodes, result.after)
+
+
+@dataclass(frozen=True)
+class _Result:
+    """``output`` is what the call stands for, after ``after``; ``nodes`` come between it and the product."""
+
+    output: ir.Value
+    nodes: tuple[ir.Node, ...] = ()
+    after: Callable[[ir.Value], Operand] | None = None
+
+
+@dataclass(frozen=True)
+class _Heads:
+    """Keys and values with ``shared`` heads, each used by ``group`` query heads; ``nodes`` repeated them."""
+
+    k: Operand
+    v: Operand
+    shared: int = 1
+    group: int = 1
+    nodes: tuple[ir.Node, ...] = ()
+
+
+def _one_head(form: _bodies.AttentionForm, heads: _Heads) -> str:
+    """Attention without an axis of heads is that of one head, with nothing to split or merge."""
+    size, value_size = _new.dims(heads.k)[-1], _new.dims(heads.v)[-1]
+    if not isinstance(size, int) or not isinstance(value_size, int):
+        raise NearMiss("the head size is not known")
+    return _bodies.multi_head(form, 1, 1, size, value_size)
+
+
+def _input(node: ir.Node, index: int) -> ir.Value:
+    value = node.inputs[index]
+    assert value is not None
+    return value
+
+
+def _check_axis(softmax: ir.Node) -> None:
+    rank = match.rank(softmax.outputs[0])
+    axis = match.attr_int(softmax, "axis", -1)
+    if axis != -1 and (rank is None or axis != rank - 1):
+        raise NearMiss("the softmax is not over the last axis")
+
+
+def _heads(q: Operand, k: Operand, v: Operand) -> _Heads:
+    """Checks that the leading axes and lengths of queries, keys and values belong together."""
+    found_k, found_v = _operands.shared_heads(k), _operands.shared_heads(v)
+    heads = _Heads(k, v)
+    if found_k is not None and found_v is not None and found_k.group == found_v.group:
+        shared = _new.dims(found_k.value)[1]
+        assert isinstance(shared, int)
+        nodes = (*found_k.nodes, *found_v.nodes)
+        heads = _Heads(found_k.value, found_v.value, shared, found_k.group, nodes)
+    lead, lead_k, lead_v = (_new.dims(x)[:-2] for x in (q, heads.k, heads.v))
+    if not _frame.same(lead_k, lead_v) or not _frame.same(lead[:1], lead_k[:1]):
+        raise NearMiss("queries, keys and values are not known to have the same batch and heads")
+    if not _frame.same(_new.dims(heads.k)[-2:-1], _new.dims(heads.v)[-2:-1]):
+        raise NearMiss("keys and values are not known to have the same length")
+    if heads.group == 1 and lead[1:] != lead_k[1:] and lead_k[1:] != [1]:
+        raise NearMiss("queries and keys differ in their number of heads")
+    return heads
+
+
+def _settled(reading: Reading, use: Use) -> tuple[list[_mask.Event], bool]:
+    """The masking events, and whether rows without any key give 0.
+
+    Probabilities set to 0 where the scores were masked before make the row 0 when all of it is masked: that
+    is a mask of -inf with the NaN of an empty row replaced.
+    """
+    events = list(reading.events)
+    for condition, keeps in use.keep:
+        before = [i for i, event in enumerate(events) if _is_fill(event, condition, keeps)]
+        if not before:
+            raise NearMiss("the probabilities are masked after the softmax, by what did not mask the scores")
+        for i in before:
+            event = events[i]
+            assert isinstance(event, _mask.Filled)
+            events[i] = replace(event, fill=-np.inf)
+    return events, use.safe or bool(use.keep)
+
+
+def _is_fill(event: _mask.Event, condition: ir.Value, keeps: bool) -> bool:
+    if not isinstance(event, _mask.Filled):
+        return False
+    if event.origin is condition:
+        return event.keeps == keeps
+    inverse = match.producer(condition, "Not") or match.producer(event.origin, "Not")
+    if inverse is None:
+        return False
+    return {inverse.inputs[0], inverse.outputs[0]} == {condition, event.origin} and event.keeps != keeps
+
+
+def _check_mask(mask: Operand | None, scores: Sequence[_frame.Dim]) -> None:
+    """The mask must broadcast to the scores, [..., queries, keys], and not widen them."""
+    if mask is None:
+        return
+    sizes = _new.dims(mask)
+    if len(sizes) > len(scores):
+        raise NearMiss("a mask has more axes than the scores")
+    for size, score in zip(reversed(sizes), reversed(scores), strict=False):
+        if size != 1 and not _frame.same([size], [score]):
+            raise NearMiss(f"a mask of {size} is not known to fit scores of {score}")
+
+
+def _scale(reading: Reading, q: float, k: float, kind: ir.DataType) -> tuple[float, str]:
+    """All scales as one number, and where it multiplies."""
+    named = [("q", q), ("k", k), *reading.scales]
+    total = math.prod(number for _, number in named)
+    places = {place for place, number in named if number != 1}
+    if total == 1 and not places:
+        return 1.0, ""
+    if kind in _FULL_PRECISION:
+        return total, "q"
+    if len(places) > 1 or places == {"k"}:
+        raise NearMiss("in half precision, scaling in one place would round differently")
+    return total, places.pop()
+
+
+def _check_types(form: _bodies.AttentionForm, heads: _Heads) -> None:
+    kinds = {form.kind, _new.element_type(heads.k), _new.element_type(heads.v)}
+    if len(kinds) > 1 or not form.kind.is_floating_point():
+        raise NearMiss("queries, keys and values are not of one floating-point type")
+
+
+def _result(product: ir.Node, axes: Sequence[_frame.Dim]) -> _Result:
+    """Which value the call stands for, when its own result has the leading dimensions ``axes``."""
+    output = product.outputs[0]
+    own = _frame.leading(output, "attention output")
+    if len(own) == len(axes):
+        return _Result(output)
+    reader = match.only_reader(output)
+    if reader is not None and reader.op_type == "Reshape":
+        target = reader.outputs[0]
+        if target.shape is not None and _frame.same(target.shape[:], [*axes, *_new.dims(output)[-2:]]):
+            return _Result(target, (reader,))
+    sizes = _new.dims(output)
+    _frame.regrouped(output, sizes, "results")
+    inner = ir.Shape([*axes, *sizes[-2:]])
+    return _Result(output, after=lambda y: _frame.regrouped(_new.typed(y, output, inner), sizes, "results"))

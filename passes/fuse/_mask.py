@@ -1,0 +1,121 @@
+"""What is added to attention scores, or put in their place, as the one mask input of fused attention."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+import numpy as np
+import onnx_ir as ir
+
+from optc.newnode import Operand
+from optc.rewrite import NearMiss
+
+from . import _new
+
+# A finite fill stands for "no attention" when exp(fill - score) is 0 for any sensible score.
+_LEAST_FILL = -1e4
+# Below this, adding a bias to the fill changes nothing: the fill absorbs it.
+_ABSORBING_FILL = -1e30
+
+
+@dataclass(frozen=True)
+class Added:
+    """``term`` was added to the scores."""
+
+    term: Operand
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """The scores were multiplied by ``factor``."""
+
+    factor: float
+
+
+@dataclass(frozen=True)
+class Filled:
+    """The scores were set to ``fill`` except where ``condition`` has the truth value ``keeps``.
+
+    ``origin`` is the condition before it was brought into the layout of the scores.
+    """
+
+    condition: Operand
+    origin: ir.Value
+    keeps: bool
+    fill: float
+
+
+Event: TypeAlias = Added | Scaled | Filled
+
+
+@dataclass(frozen=True)
+class _Mask:
+    """``keep`` (True: attend, else -inf), or ``bias`` to be added, or neither.
+
+    ``fill`` is the highest finite number that was written over masked scores.
+    """
+
+    kind: ir.DataType
+    keep: Operand | None = None
+    bias: Operand | None = None
+    fill: float | None = None
+
+
+def combine(events: Iterable[Event], kind: ir.DataType) -> Operand | None:
+    """The mask input that has the effect of ``events`` on scores of element type ``kind``."""
+    mask = _Mask(kind)
+    for event in events:
+        match event:
+            case Added():
+                mask = _add(mask, event.term)
+            case Scaled():
+                mask = _scale(mask, event.factor)
+            case Filled():
+                mask = _fill(mask, event)
+    return mask.bias if mask.keep is None else mask.keep
+
+
+def _add(mask: _Mask, term: Operand) -> _Mask:
+    if mask.fill is not None and mask.fill > _ABSORBING_FILL:
+        raise NearMiss(f"a bias is added after masked scores were set to {mask.fill:g}")
+    if mask.keep is not None:
+        return replace(mask, keep=None, bias=_new.where(mask.keep, term, _new.number(-np.inf, mask.kind)))
+    return replace(mask, bias=term if mask.bias is None else _new.add(mask.bias, term))
+
+
+def _scale(mask: _Mask, factor: float) -> _Mask:
+    if mask.fill is not None or (mask.keep is not None and factor <= 0):
+        raise NearMiss("scores are scaled after they were masked")
+    if mask.bias is None:
+        return mask
+    return replace(mask, bias=_new.multiply(mask.bias, _new.number(factor, mask.kind)))
+
+
+def _fill(mask: _Mask, event: Filled) -> _Mask:
+    """A finite fill becomes the lowest finite number, to be added.
+
+    Where a row keeps any position, both give masked ones exactly 0; a row that keeps none is uniform in both,
+    because no score survives next to that number.
+    """
+    if event.fill == -np.inf and mask.bias is None:
+        keep = event.condition if event.keeps else _new.invert(event.condition)
+        return replace(mask, keep=keep if mask.keep is None else _new.both(mask.keep, keep))
+    if event.fill > _LEAST_FILL:
+        raise NearMiss(f"masked scores are set to {event.fill:g}, not low enough to mean no attention")
+    if event.fill != -np.inf and mask.kind == ir.DataType.FLOAT16:
+        raise NearMiss("masked scores are set to a finite number in float16, where a sum may overflow")
+    zero = _new.number(0.0, mask.kind)
+    bias = mask.bias if mask.bias is not None else zero
+    if mask.keep is not None:
+        bias = _new.where(mask.keep, zero, _new.number(-np.inf, mask.kind))
+    if event.fill == -np.inf:
+        return replace(mask, keep=None, bias=_either(event, bias, _new.number(-np.inf, mask.kind)))
+    lowest = _new.number(float(mask.kind.min), mask.kind)
+    fill = event.fill if mask.fill is None else max(event.fill, mask.fill)
+    return replace(mask, keep=None, bias=_either(event, bias, lowest), fill=fill)
+
+
+def _either(event: Filled, kept: Operand, low: Operand) -> Operand:
+    return _new.where(event.condition, *((kept, low) if event.keeps else (low, kept)))

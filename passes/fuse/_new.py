@@ -1,0 +1,131 @@
+"""The nodes that attention patterns put around a fused call: layout changes and mask arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from optc.newnode import New, Operand, constant
+
+
+def element_type(x: Operand) -> ir.DataType:
+    """The element type of a value that is known to have one."""
+    assert x.dtype is not None
+    return x.dtype
+
+
+def dims(x: Operand) -> list[int | ir.SymbolicDim]:
+    """The dimensions of a value that is known to have a rank."""
+    assert x.shape is not None
+    return list(x.shape)
+
+
+def typed(x: ir.Value, like: ir.Value, shape: ir.Shape) -> ir.Value:
+    """``x``, the result of a new call, told its shape and that it has the type of ``like``."""
+    x.type, x.shape = like.type, shape
+    return x
+
+
+def ints(*values: int) -> New:
+    """A 1-D int64 constant."""
+    return constant(np.array(values, np.int64))
+
+
+def number(value: float, kind: ir.DataType) -> New:
+    """A scalar constant of the element type ``kind``."""
+    return constant(np.array(value).astype(kind.numpy()))
+
+
+def transpose(x: Operand, perm: Sequence[int]) -> Operand:
+    """``x`` with its axes permuted; ``x`` itself for the identity."""
+    if list(perm) == list(range(len(perm))):
+        return x
+    size = dims(x)
+    return New("Transpose", (x,), element_type(x), ir.Shape([size[p] for p in perm]), {"perm": [*perm]})
+
+
+def unsqueeze(x: Operand, *axes: int) -> Operand:
+    """``x`` with dimensions of 1 at ``axes`` of the result, in ascending order."""
+    size = dims(x)
+    for axis in axes:
+        size.insert(axis, 1)
+    return New("Unsqueeze", (x, ints(*axes)), element_type(x), ir.Shape(size))
+
+
+def squeeze(x: Operand, axis: int) -> Operand:
+    """``x`` without its dimension ``axis``, which is 1."""
+    size = dims(x)
+    del size[axis]
+    return New("Squeeze", (x, ints(axis)), element_type(x), ir.Shape(size))
+
+
+def reshape(x: Operand, sizes: Sequence[int | ir.SymbolicDim]) -> Operand:
+    """``x`` with the dimensions ``sizes``, of which at most one is symbolic."""
+    target = [size if isinstance(size, int) else -1 for size in sizes]
+    assert target.count(-1) <= 1
+    return New("Reshape", (x, ints(*target)), element_type(x), ir.Shape(sizes))
+
+
+def slice_last(x: Operand, start: int, stop: int) -> Operand:
+    """``x[..., start:stop]``."""
+    size = [*dims(x)[:-1], stop - start]
+    return New("Slice", (x, ints(start), ints(stop), ints(-1)), element_type(x), ir.Shape(size))
+
+
+def expand(x: Operand, sizes: Sequence[int]) -> Operand:
+    """``x`` with its dimensions of 1 repeated to ``sizes``; a size of 1 keeps the dimension."""
+    size = [old if new == 1 else new for old, new in zip(dims(x), sizes, strict=True)]
+    return New("Expand", (x, ints(*sizes)), element_type(x), ir.Shape(size))
+
+
+def add(x: Operand, y: Operand) -> Operand:
+    """``x + y``."""
+    return New("Add", (x, y), element_type(x), _broadcast(x, y))
+
+
+def multiply(x: Operand, y: Operand) -> Operand:
+    """``x * y``."""
+    return New("Mul", (x, y), element_type(x), _broadcast(x, y))
+
+
+def both(x: Operand, y: Operand) -> Operand:
+    """``x and y``."""
+    return New("And", (x, y), ir.DataType.BOOL, _broadcast(x, y))
+
+
+def negate(x: Operand) -> Operand:
+    """``-x``."""
+    return New("Neg", (x,), element_type(x), x.shape)
+
+
+def invert(x: Operand) -> Operand:
+    """``not x``; what a ``Not`` inverted where ``x`` comes from one."""
+    node = x.producer() if isinstance(x, ir.Value) else None
+    if node is not None and node.op_type == "Not" and node.inputs[0] is not None:
+        return node.inputs[0]
+    return New("Not", (x,), ir.DataType.BOOL, x.shape)
+
+
+def where(condition: Operand, x: Operand, y: Operand) -> Operand:
+    """``x`` where ``condition`` holds, else ``y``."""
+    return New("Where", (condition, x, y), element_type(x), _broadcast(condition, x, y))
+
+
+def _broadcast(*operands: Operand) -> ir.Shape:
+    """The shape of an element-wise result; a size that is not certain is left unknown."""
+    sizes = [dims(x) for x in operands]
+    rank = max(map(len, sizes))
+    padded = [[*[1] * (rank - len(size)), *size] for size in sizes]
+    return ir.Shape([_wider([*axis]) for axis in zip(*padded, strict=True)])
+
+
+def _wider(sizes: list[int | ir.SymbolicDim]) -> int | ir.SymbolicDim | None:
+    large = [size for size in sizes if size != 1]
+    if not large:
+        return 1
+    fixed = next((size for size in large if isinstance(size, int)), None)
+    if fixed is not None:
+        return fixed
+    return large[0] if all(size == large[0] for size in large) else None

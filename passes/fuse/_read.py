@@ -1,0 +1,144 @@
+"""What happens to attention scores between the product and the softmax, step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import onnx_ir as ir
+
+from optc import match
+from optc.newnode import Operand
+from optc.rewrite import NearMiss
+
+from . import _frame, _mask, _new
+from ._scale import known_number
+from ._scores import Step, Way
+
+_VIEWS = ("Reshape", "Squeeze", "Unsqueeze")
+
+
+@dataclass
+class Reading:
+    """The effect of the steps on scores of element type ``kind`` and leading axes ``frame``, so far.
+
+    ``scales`` are numbers by the place where they are multiplied (``scores``, or ``inner`` after a cast),
+    ``row_factor`` is what scores were multiplied by that does not depend on the key. ``mask_kind`` is the
+    element type in which masks were applied.
+    """
+
+    kind: ir.DataType
+    frame: list[_frame.Dim]
+    axes: Sequence[_frame.Dim]
+    q: Operand
+    cast: bool = False
+    scales: list[tuple[str, float]] = field(default_factory=list)
+    row_factor: Operand | None = None
+    events: list[_mask.Event] = field(default_factory=list)
+    mask_kind: ir.DataType | None = None
+
+
+def frames(way: Way) -> list[list[_frame.Dim]]:
+    """The leading axes of the scores after each step that changes them."""
+    return [
+        _frame.leading(step.node.outputs[0], "scores") for step in way.steps if step.node.op_type in _VIEWS
+    ]
+
+
+def read(way: Way, q: Operand, axes: Sequence[_frame.Dim]) -> Reading:
+    """Reads the steps of ``way`` for queries ``q`` whose leading axes are ``axes``."""
+    scores = way.product.outputs[0]
+    if scores.dtype is None:
+        raise NearMiss("the element type of the scores is not known")
+    reading = Reading(scores.dtype, _frame.leading(scores, "scores"), axes, q)
+    for step in way.steps:
+        _step(reading, step)
+    return reading
+
+
+def _step(reading: Reading, step: Step) -> None:
+    match step.node.op_type:
+        case "Identity":
+            return
+        case "Dropout":
+            if not inactive(step.node):
+                raise NearMiss("a dropout on the scores may be active")
+        case "Cast":
+            _cast(reading, step)
+        case "Reshape" | "Squeeze" | "Unsqueeze":
+            if not _frame.regroups(step.node):
+                raise NearMiss("the scores are reshaped before the softmax")
+            reading.frame = _frame.leading(step.node.outputs[0], "scores")
+        case "Mul" | "Div":
+            _multiply(reading, step)
+        case "Add" | "Sub":
+            _add(reading, step)
+        case "Where":
+            _fill(reading, step)
+        case other:
+            raise NearMiss(f"the scores go through {other} before the softmax")
+
+
+def inactive(dropout: ir.Node) -> bool:
+    """Whether a ``Dropout`` is known to do nothing."""
+    if len(dropout.inputs) < 3 or dropout.inputs[2] is None:
+        return True
+    training = match.constant(dropout.inputs[2])
+    return training is not None and not bool(training)
+
+
+def _cast(reading: Reading, step: Step) -> None:
+    after = step.node.outputs[0].dtype
+    if after == reading.kind:
+        return
+    if after != ir.DataType.FLOAT or reading.cast:
+        raise NearMiss(f"the scores are cast to {after}")
+    reading.kind, reading.cast = after, True
+
+
+def _multiply(reading: Reading, step: Step) -> None:
+    number = known_number(step.other)
+    if number is None:
+        _row_factor(reading, step)
+        return
+    if step.node.op_type == "Div":
+        if number == 0:
+            raise NearMiss("the scores are divided by 0")
+        number = 1 / number
+    reading.scales.append(("inner" if reading.cast else "scores", number))
+    if reading.events:
+        reading.events.append(_mask.Scaled(number))
+
+
+def _row_factor(reading: Reading, step: Step) -> None:
+    """A constant factor that differs by head is as well a factor of the queries."""
+    other = step.other
+    size = match.dim(other, -1)
+    if step.node.op_type != "Mul" or other is None or not match.is_constant(other) or size != 1:
+        raise NearMiss("scale is not a constant")
+    if reading.events or reading.cast or reading.row_factor is not None:
+        raise NearMiss("scores are scaled by head after they were masked or cast")
+    reading.row_factor = _frame.term(other, reading.frame, reading.axes, reading.q)
+
+
+def _term(reading: Reading, value: ir.Value | None) -> Operand:
+    if value is None or value.shape is None:
+        raise NearMiss("the rank of a mask is not known")
+    if reading.mask_kind not in (None, reading.kind):
+        raise NearMiss("masks are applied in two element types")
+    reading.mask_kind = reading.kind
+    return _frame.term(value, reading.frame, reading.axes, reading.q)
+
+
+def _add(reading: Reading, step: Step) -> None:
+    added = _term(reading, step.other)
+    reading.events.append(_mask.Added(_new.negate(added) if step.node.op_type == "Sub" else added))
+
+
+def _fill(reading: Reading, step: Step) -> None:
+    condition, fill = step.node.inputs[0], known_number(step.node.inputs[3 - step.index])
+    assert condition is not None
+    if fill is None:
+        raise NearMiss("masked scores are set to something that is not a constant")
+    keeps = step.index == 1
+    reading.events.append(_mask.Filled(_term(reading, condition), condition, keeps, fill))
