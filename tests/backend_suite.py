@@ -131,7 +131,7 @@ def open_plain(model: Path | bytes) -> ort.InferenceSession:
 
 
 def run_session(session: ort.InferenceSession, feeds: Mapping[str, Any]) -> list[Any]:
-    """Runs on numpy values, also of the element types that ONNX Runtime's own ``run`` has no numpy type for."""
+    """Runs on numpy values, also of element types that ONNX Runtime's own ``run`` has no numpy type for."""
     declared = {value.name: value.type for value in session.get_inputs()}
     plain = all(not _is_odd(x) for x in feeds.values())
     if plain and not any("float8" in v.type or "bfloat16" in v.type for v in session.get_outputs()):

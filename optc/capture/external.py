@@ -1,0 +1,102 @@
+"""External data: the weight files beside a model, mapped and never trusted."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from optc.errors import InvalidModel
+
+_KEYS = frozenset({"location", "offset", "length", "checksum", "basepath"})
+
+
+class DataFiles:
+    """The data files of one model.
+
+    Each file is mapped once, however many tensors lie in it, so a model with thousands of tensors needs few
+    file handles, and a file that is replaced later (an artifact written over its own source) stays readable.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+        self._maps: dict[str, npt.NDArray[np.uint8]] = {}
+
+    def read(self, entries: Mapping[str, str], nbytes: int, where: str) -> npt.NDArray[np.uint8]:
+        """The ``nbytes`` bytes that an ``external_data`` entry points to, as a read-only view of the file.
+
+        Raises:
+            InvalidModel: the entry leaves the model's folder, or asks for what the file does not hold.
+        """
+        location = entries.get("location", "")
+        offset = _number(entries, "offset", 0, where)
+        length = _number(entries, "length", nbytes, where)
+        if length != nbytes:
+            what = f"its external data is {length} bytes long, and its dims and dtype need {nbytes}"
+            raise InvalidModel(what, where=where, hint=_EXPORT_AGAIN)
+        data = self._mapped(location, where)
+        if offset + nbytes > len(data):
+            what = f"its data ends at byte {offset + nbytes}, and {location!r} has {len(data)} bytes"
+            raise InvalidModel(
+                what, where=where, hint="the data file is truncated or belongs to another model"
+            )
+        return data[offset : offset + nbytes]
+
+    def _mapped(self, location: str, where: str) -> npt.NDArray[np.uint8]:
+        if location not in self._maps:
+            self._maps[location] = _map(self._inside(location, where), location, where)
+        return self._maps[location]
+
+    def _inside(self, location: str, where: str) -> str:
+        if self._folder is None:
+            what = "its data is in an external file, and a model in memory has no folder to look in"
+            raise InvalidModel(what, where=where, hint="pass the path of the .onnx file instead")
+        if not location or "\0" in location or Path(location).is_absolute():
+            hint = "external data must be named relative to the model file"
+            raise InvalidModel(
+                f"external data location {location!r} is not a relative path", where=where, hint=hint
+            )
+        root = os.path.realpath(self._folder)
+        resolved = os.path.realpath(Path(root) / location)
+        if os.path.commonpath([root, resolved]) != root:
+            what = f"external data {location!r} lies outside the model's folder, at {resolved}"
+            hint = "keep weights beside the model; copy with links resolved (cp -rL) if you trust the file"
+            raise InvalidModel(what, where=where, hint=hint)
+        return resolved
+
+
+def _map(path: str, location: str, where: str) -> npt.NDArray[np.uint8]:
+    try:
+        # Not blocking: a pipe under the name of a data file must not hang the compiler.
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_NOFOLLOW", 0))
+    except OSError as error:
+        what = f"external data file {location!r} cannot be opened: {error.strerror}"
+        raise InvalidModel(what, where=where, hint="put the data file beside the model") from error
+    try:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
+            raise InvalidModel(f"external data {location!r} is not a regular file", where=where)
+        if status.st_size == 0:
+            return np.empty(0, np.uint8)
+        return np.frombuffer(mmap.mmap(handle, status.st_size, access=mmap.ACCESS_READ), np.uint8)
+    finally:
+        os.close(handle)
+
+
+def _number(entries: Mapping[str, str], key: str, default: int, where: str) -> int:
+    text = entries.get(key)
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdecimal() and len(text) < 20):
+        raise InvalidModel(
+            f"external data {key} {text!r} is not a byte count", where=where, hint=_EXPORT_AGAIN
+        )
+    return int(text)
+
+
+_EXPORT_AGAIN = "the file is damaged: export the model again"
