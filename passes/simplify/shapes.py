@@ -45,7 +45,7 @@ def _same_shape(node: ir.Node, editor: Editor) -> bool:
 
 
 def _scalar_operands(node: ir.Node, editor: Editor) -> bool:
-    """Range takes scalars; ONNX Runtime lets a vector of one element pass while it does not know the shape."""
+    """Range takes scalars; ONNX Runtime only lets a vector pass as long as it does not know the shape."""
     changed = False
     for index, value in enumerate(node.inputs):
         if value is not None and editor.facts.shape(value) == (1,):
