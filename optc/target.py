@@ -9,6 +9,9 @@ from typing import Any
 
 import onnx_ir as ir
 
+# Lowerings may keep what several calls of a model share in ``model.meta[SCRATCH]``; legalize clears it.
+SCRATCH = "optc.lowering"
+
 
 @dataclass(frozen=True)
 class Lowering:

@@ -1,0 +1,63 @@
+"""The session options that programs run with, and why."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import onnxruntime as ort
+
+
+def defaults(threads: int | None = None) -> dict[str, Any]:
+    """Options as plain data: attributes of SessionOptions, or configuration keys (with a dot).
+
+    ``threads`` None is one per physical core: kernels are bound by arithmetic units, and siblings share them.
+    """
+    return {
+        "intra_op_num_threads": threads or physical_cores(),
+        "inter_op_num_threads": 1,
+        "execution_mode": "sequential",
+        "graph_optimization_level": "all",
+        "enable_cpu_mem_arena": True,
+        "enable_mem_pattern": True,
+        "session.intra_op.allow_spinning": "1",
+    }
+
+
+def session_options(options: Mapping[str, Any]) -> ort.SessionOptions:
+    """SessionOptions from plain data; unknown attributes raise AttributeError."""
+    result = ort.SessionOptions()
+    result.log_severity_level = 3  # warnings are about weights that the runtime's optimizer made superfluous
+    for key, value in options.items():
+        if "." in key:
+            result.add_session_config_entry(key, str(value))
+        else:
+            setattr(result, key, _ENUMS.get((key, value), value))
+    return result
+
+
+def physical_cores() -> int:
+    """Physical cores among the CPUs that this process may use; never more than those CPUs."""
+    usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+    cores = {_core_of(cpu) for cpu in usable}
+    return max(1, min(len(cores), len(usable)))
+
+
+def _core_of(cpu: int) -> str:
+    try:
+        with open(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list") as file:  # noqa: PTH123
+            return file.read().strip()
+    except OSError:  # not Linux, or no sysfs in this container
+        return str(cpu)
+
+
+_LEVELS = ort.GraphOptimizationLevel
+_ENUMS: dict[tuple[str, Any], Any] = {
+    ("execution_mode", "sequential"): ort.ExecutionMode.ORT_SEQUENTIAL,
+    ("execution_mode", "parallel"): ort.ExecutionMode.ORT_PARALLEL,
+    ("graph_optimization_level", "none"): _LEVELS.ORT_DISABLE_ALL,
+    ("graph_optimization_level", "basic"): _LEVELS.ORT_ENABLE_BASIC,
+    ("graph_optimization_level", "extended"): _LEVELS.ORT_ENABLE_EXTENDED,
+    ("graph_optimization_level", "all"): _LEVELS.ORT_ENABLE_ALL,
+}

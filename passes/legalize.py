@@ -1,0 +1,95 @@
+"""Replaces calls of fused functions by what the target executes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass
+
+from optc import rewrite
+from optc.analysis import shapes
+from optc.passbase import Context, Pass, Report, Skip
+from optc.target import SCRATCH, Lowering, Target
+
+INLINE = "inline"  # the decision that undoes a family
+
+
+@dataclass(frozen=True)
+class Legalize(Pass):
+    """Lowers fused functions to operators of the target; inlines those it has none for."""
+
+    name: ClassVar[str] = "legalize"
+
+    def run(self, model: ir.Model, ctx: Context) -> Report:
+        """Calls without a lowering that accepts them get the function's body in their place."""
+        done = _Done()
+        try:
+            for call in [n for n in model.graph.all_nodes() if rewrite.kind(n) is not None]:
+                _lower(call, model, ctx, done)
+        finally:
+            model.meta.pop(SCRATCH, None)
+        inlined = rewrite.inline(model)
+        changed = inlined or bool(done.lowered)
+        if changed:
+            RemoveUnusedNodesPass()(model)  # weights whose packed copies took their place among them
+            ctx.target.finalize(model)
+            shapes.infer(model)
+        detail = {"lowered": _counts(done.lowered), "inlined": _counts(done.inlined)}
+        return Report(changed, Counter(done.lowered.values()), tuple(done.skipped), detail)
+
+
+@dataclass
+class _Done:
+    """Call name -> what became of it, and why not."""
+
+    lowered: dict[str, str] = field(default_factory=dict)
+    inlined: dict[str, str] = field(default_factory=dict)
+    skipped: list[Skip] = field(default_factory=list)
+
+
+def _lower(call: ir.Node, model: ir.Model, ctx: Context, done: _Done) -> None:
+    kind, where = str(rewrite.kind(call)), call.name or call.op_type
+    function = model.functions[call.op_identifier()]
+    for lowering in candidates(ctx.target, kind, ctx.lowerings):
+        result = lowering.lower(call, function, model)
+        if isinstance(result, str):
+            done.skipped.append(Skip(where, f"{kind} not lowered to {lowering.name}: {result}"))
+            continue
+        _replace(call, result)
+        done.lowered[where] = f"{kind} -> {lowering.name}"
+        return
+    done.inlined[where] = kind
+
+
+def candidates(target: Target, kind: str, decisions: Mapping[str, str]) -> list[Lowering]:
+    """The lowerings to try for a kind, in order: the decided one of its family, or all of the target's."""
+    found = [lowering for lowering in target.lowerings if lowering.kind == kind]
+    if not found:
+        return []
+    decision = decisions.get(found[0].family)
+    if decision == INLINE:
+        return []
+    chosen = [lowering for lowering in found if lowering.name == decision]
+    return chosen + [lowering for lowering in found if lowering not in chosen]
+
+
+def _replace(call: ir.Node, results: list[ir.Value]) -> None:
+    """Gives the results the names, readers and places among the graph outputs of the call's outputs."""
+    for old, new in zip(call.outputs, results, strict=True):
+        name = old.name
+        old.replace_all_uses_with(new, replace_graph_outputs=True)
+        old.name = None
+        new.name = name
+        new.type = new.type or old.type
+        if old.shape is not None:
+            new.shape = old.shape
+    assert call.graph is not None
+    call.graph.remove(call, safe=True)
+
+
+def _counts(made: Mapping[str, Any]) -> dict[str, int]:
+    return dict(sorted(Counter(made.values()).items()))

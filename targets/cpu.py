@@ -1,0 +1,54 @@
+"""The CPU target: ONNX Runtime with the kernels that the installed version has."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from optc.codegen.ort import (
+    emit,
+    kernels,
+    lower_activation,
+    lower_attention,
+    lower_conv,
+    lower_linear,
+    lower_norm,
+    runtime,
+)
+from optc.rewrite import opset
+from optc.target import Target
+
+
+def _legal(model: ir.Model, node: ir.Node) -> str | None:
+    if node.op_identifier() in model.functions:
+        return None  # a function of the captured model; the runtime inlines it
+    version = opset(model) if node.domain in ("", "ai.onnx") else model.opset_imports.get(node.domain, 1)
+    return kernels.why_illegal(node.domain, node.op_type, version)
+
+
+TARGET = Target(
+    name="cpu",
+    summary="ONNX Runtime on the CPU; the artifact's model.onnx runs in any stock onnxruntime",
+    pipelines={0: "", 1: "simplify, fuse", 2: "simplify, fuse", 3: "simplify, fuse"},
+    legal=_legal,
+    lowerings=(  # of one kind in order of preference
+        lower_attention.multi_head_attention,
+        lower_attention.attention,
+        lower_norm.layer_norm,
+        lower_norm.rms_norm,
+        lower_norm.skip_layer_norm,
+        lower_norm.add_layer_norm,
+        lower_norm.skip_rms_norm,
+        lower_norm.add_rms_norm,
+        lower_activation.gelu,
+        lower_activation.bias_gelu,
+        lower_activation.add_gelu,
+        lower_activation.silu,
+        lower_activation.swiglu,
+        lower_linear.packed_linear,
+        lower_linear.fused_gemm,
+        lower_conv.fused_conv,
+    ),
+    emit=emit.emit,
+    load=runtime.load,
+    max_opset=None,
+)

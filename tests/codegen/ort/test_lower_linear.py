@@ -1,0 +1,103 @@
+"""Products and convolutions compute the same in the runtime's kernels as their bodies do."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from fused_calls import assert_lowers, call_model, legalized, ops
+
+RNG = np.random.default_rng(0)
+
+
+def packed(widths: tuple[int, ...], biased: tuple[bool, ...], x=("b", "s", 6), constant: bool = True):
+    arrays = {f"w{i + 1}": RNG.standard_normal((6, n)).astype(np.float32) for i, n in enumerate(widths)}
+    arrays |= {
+        f"b{i + 1}": RNG.standard_normal(n).astype(np.float32) for i, n in enumerate(widths) if biased[i]
+    }
+    names = {"x": ("f", x)} | {name: ("f", a.shape) for name, a in arrays.items()}
+    lines = []
+    for i in range(1, len(widths) + 1):
+        lines.append(f"m{i} = MatMul(x, w{i})")
+        lines.append(f"y{i} = Add(m{i}, b{i})" if f"b{i}" in names else f"y{i} = Identity(m{i})")
+    results = ", ".join(f"y{i + 1}" for i in range(len(widths)))
+    body = f"({', '.join(names)}) => ({results}) {{ " + " ".join(lines) + " }"
+    outputs = [("f", (*x[:-1], n)) for n in widths]
+    return call_model("PackedLinear", names, body, {}, outputs, constants=arrays if constant else None)
+
+
+@pytest.mark.parametrize("biased", [(True, True, True), (False, False, False), (True, False, True)])
+@pytest.mark.parametrize("widths", [(8, 8, 8), (8, 4, 2)])
+def test_projections_become_one_product(widths: tuple[int, ...], biased: tuple[bool, ...]) -> None:
+    lowered = assert_lowers(packed(widths, biased), {"x": RNG.standard_normal((3, 5, 6)).astype(np.float32)})
+    assert ops(lowered) == (["MatMul", "Add", "Split"] if any(biased) else ["MatMul", "Split"])
+    assert not any(name.startswith("w1") for name in lowered.graph.initializers)  # packed copies replace them
+
+
+def test_packed_weights_are_not_held_twice() -> None:
+    lowered, _ = legalized(packed((8, 8), (False, False)))
+    weight = next(iter(lowered.graph)).inputs[1].const_value
+    assert weight.shape == (6, 16)
+    assert not getattr(weight, "cache", True)
+
+
+def test_changing_weights_are_inlined() -> None:
+    lowered, report = legalized(packed((8, 8), (False, False), constant=False))
+    assert "'w1' is not a constant" in report.skipped[0].reason
+    assert ops(lowered).count("MatMul") == 2
+
+
+@pytest.mark.parametrize(
+    "activation,extra", [(None, {}), ("Relu", {}), ("LeakyRelu", {"activation_alpha": 0.2})]
+)
+@pytest.mark.parametrize("c", [(7,), (4, 7), (), None], ids=str)
+def test_fused_gemm(c, activation: str | None, extra: dict[str, float]) -> None:
+    attributes = {"alpha": 0.5, "beta": 2.0, "transA": 0, "transB": 1}
+    names = {"a": ("f", (4, 6)), "b": ("f", (7, 6))} | ({} if c is None else {"c": ("f", c)})
+    tail = {None: "y = Identity(g)", "Relu": "y = Relu(g)", "LeakyRelu": "y = LeakyRelu<alpha=0.2>(g)"}[
+        activation
+    ]
+    args = ", ".join(names)
+    body = f"({args}) => (y) {{ g = Gemm<alpha=0.5, beta=2.0, transB=1>({args}) {tail} }}"
+    call = attributes | ({"activation": activation} if activation else {}) | extra
+    model = call_model("FusedGemm", names, body, call, [("f", (4, 7))])
+    feeds = {n: np.asarray(RNG.standard_normal(s[1]), np.float32) for n, s in names.items()}
+    assert ops(assert_lowers(model, feeds)) == [("FusedGemm" if activation else "Gemm")]
+
+
+@pytest.mark.parametrize("activation", [None, "Relu", "Clip", "LeakyRelu", "HardSigmoid", "Sigmoid", "Tanh"])
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("bias", [False, True])
+def test_fused_conv(bias: bool, residual: bool, activation: str | None) -> None:
+    names = {"x": ("f", ("b", 4, 9, 7)), "w": ("f", (6, 2, 3, 3))}
+    names |= {"b": ("f", (6,))} if bias else {}
+    names |= {"residual": ("f", ("b", 6, 5, 4))} if residual else {}
+    conv = "c = Conv<group=2, pads=[1,1,1,1], strides=[2,2]>(x, w{}) ".format(", b" if bias else "")
+    tails = {
+        None: "y = Identity(r)",
+        "Relu": "y = Relu(r)",
+        "Sigmoid": "y = Sigmoid(r)",
+        "Tanh": "y = Tanh(r)",
+        "Clip": "lo = Constant<value_float=-0.5>() hi = Constant<value_float=0.5>() y = Clip(r, lo, hi)",
+        "LeakyRelu": "y = LeakyRelu<alpha=0.2>(r)",
+        "HardSigmoid": "y = HardSigmoid<alpha=0.25, beta=0.4>(r)",
+    }
+    add = "r = Add(c, residual) " if residual else "r = Identity(c) "
+    params = {"Clip": [-0.5, 0.5], "LeakyRelu": [0.2], "HardSigmoid": [0.25, 0.4]}.get(str(activation))
+    attributes = {"group": 2, "pads": [1, 1, 1, 1], "strides": [2, 2]}
+    attributes |= {"activation": activation} if activation else {}
+    attributes |= {"activation_params": params} if params else {}
+    body = f"({', '.join(names)}) => (y) {{ {conv}{add}{tails[activation]} }}"
+    model = call_model("FusedConv", names, body, attributes, [("f", ("b", 6, 5, 4))])
+    sizes = {"b": 3}
+    feeds = {
+        n: RNG.standard_normal([sizes.get(d, d) for d in s[1]]).astype(np.float32) for n, s in names.items()
+    }
+    assert_lowers(model, feeds)
+
+
+def test_activation_without_kernel_is_inlined() -> None:
+    body = "(a, b) => (y) { g = Gemm(a, b) y = Mish(g) }"
+    names = {"a": ("f", (4, 6)), "b": ("f", (6, 7))}
+    lowered, report = legalized(call_model("FusedGemm", names, body, {"activation": "Mish"}, [("f", (4, 7))]))
+    assert ops(lowered) == ["Gemm", "Mish"]
+    assert "Mish" in report.skipped[0].reason
