@@ -1,0 +1,349 @@
+"""Blocks are found in every architecture from structure alone, and their entries and exits are exact."""
+
+from __future__ import annotations
+
+import copy
+import functools
+
+import numpy as np
+import onnx.parser
+import onnx_ir as ir
+import pytest
+import torch
+from torch import nn
+
+from optc.analysis.blocks import Block, Blocks, find_blocks
+from optc.analysis.stream import split_units
+from optc.errors import InvalidModel
+from optc.session import open_session
+
+WIDTH = 8
+
+
+class Attention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv, self.out = nn.Linear(WIDTH, 3 * WIDTH), nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        q, k, v = self.qkv(x).chunk(3, -1)
+        scores = q @ k.transpose(-1, -2) / WIDTH**0.5
+        return self.out((scores if mask is None else scores + mask).softmax(-1) @ v)
+
+
+def mlp() -> nn.Module:
+    return nn.Sequential(nn.Linear(WIDTH, 16), nn.GELU(approximate="tanh"), nn.Linear(16, WIDTH))
+
+
+class Layer(nn.Module):
+    """One layer; ``style`` is where the norm and the skip connections are."""
+
+    def __init__(self, style: str) -> None:
+        super().__init__()
+        self.style, self.attention, self.mlp = style, Attention(), mlp()
+        self.norms = nn.ModuleList(nn.LayerNorm(WIDTH) for _ in range(2))
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        first, second = self.norms
+        if self.style == "post":
+            x = first(x + self.attention(x, mask))
+            return second(x + self.mlp(x))
+        if self.style == "parallel":
+            y = first(x)
+            return x + self.attention(y, mask) + self.mlp(y)
+        x = x + self.attention(first(x), mask)
+        return x + self.mlp(second(x))
+
+
+class Encoder(nn.Module):
+    def __init__(self, style: str, depth: int = 3) -> None:
+        super().__init__()
+        self.embed, self.position = nn.Embedding(20, WIDTH), nn.Embedding(9, WIDTH)
+        self.norm, self.layers = nn.LayerNorm(WIDTH), nn.ModuleList(Layer(style) for _ in range(depth))
+        self.head = nn.Linear(WIDTH, 5)
+
+    def forward(self, ids: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
+        x = self.norm(self.embed(ids) + self.position(torch.arange(ids.shape[1])))
+        mask = torch.where(keep[:, None, :] > 0, 0.0, -1e9)
+        for layer in self.layers:
+            x = layer(x, mask)
+        return self.head(x).softmax(-1)
+
+
+TOKENS = (torch.arange(10).reshape(2, 5), torch.ones(2, 5, dtype=torch.long))
+
+
+@functools.cache
+def encoder(style: str) -> tuple[Encoder, ir.Model]:
+    torch.manual_seed(0)
+    module = Encoder(style)
+    return module, exported(module, TOKENS)
+
+
+def exported(module: nn.Module, example: tuple[torch.Tensor, ...]) -> ir.Model:
+    torch.manual_seed(0)
+    program = torch.onnx.export(module.eval(), example, dynamo=True, verbose=False)
+    assert program is not None
+    return program.model
+
+
+def check_partition(model: ir.Model, blocks: Blocks) -> None:
+    grouped = [*blocks.prologue, *blocks.epilogue, *(node for block in blocks.blocks for node in block.nodes)]
+    assert sorted(map(id, grouped)) == sorted(map(id, model.graph))
+    for stream in blocks.streams:
+        mine = [b for b in blocks.blocks if b.entry in stream and b.exit in stream]
+        assert [block.exit for block in mine] == list(stream[1:])
+        assert [block.entry for block in mine] == list(stream[:-1])
+
+
+def without(block: Block) -> None:
+    block.exit.replace_all_uses_with(block.entry, replace_graph_outputs=True)
+
+
+@pytest.mark.parametrize("style", ["pre", "post", "parallel"])
+def test_transformer_layers(style: str) -> None:
+    _, model = encoder(style)
+    found = find_blocks(model)
+    check_partition(model, found)
+    assert [block.kind for block in found.blocks] == ["transformer"] * 3
+    for block in found.blocks:
+        assert block.attention is not None and block.mlp is not None
+        assert block.parallel == (style == "parallel")
+        assert any(node.op_type == "Softmax" for node in block.attention.nodes)
+        assert not any(node.op_type == "Softmax" for node in block.mlp.nodes)
+        assert not set(block.attention.nodes) & set(block.mlp.nodes)
+        if style != "parallel":
+            assert block.attention.entry is block.entry and block.mlp.exit is block.exit
+            assert block.attention.exit is block.mlp.entry
+    masks = [node for node in found.prologue if node.op_type == "Where"]
+    assert masks and any(node.op_type == "Gather" for node in found.prologue)
+    assert found.epilogue[-1].op_type == "Softmax"
+
+
+@pytest.mark.parametrize("style", ["pre", "post", "parallel"])
+def test_rewiring_exit_to_entry_is_the_model_without_that_layer(style: str) -> None:
+    module, model = encoder(style)
+    shorter = copy.deepcopy(module)
+    del shorter.layers[1]
+    model = model.clone()
+    without(find_blocks(model).blocks[1])
+    feeds = {value.name: tensor.numpy() for value, tensor in zip(model.graph.inputs, TOKENS, strict=True)}
+    actual = open_session(model, optimize=False).run(None, feeds)[0]
+    np.testing.assert_allclose(actual, shorter(*TOKENS).detach(), rtol=1e-5, atol=1e-6)
+
+
+def test_a_single_layer_is_one_block() -> None:
+    found = find_blocks(exported(Encoder("post", depth=1), TOKENS))
+    assert [(b.kind, len(b.parts)) for b in found.blocks] == [("transformer", 2)]
+
+
+class Bottleneck(nn.Module):
+    def __init__(self, width: int, out: int, stride: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(width, 4, 1), nn.ReLU(), nn.Conv2d(4, 4, 3, stride, 1), nn.ReLU(), nn.Conv2d(4, out, 1)
+        )
+        self.skip = nn.Conv2d(width, out, 1, stride) if width != out else nn.Identity()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(self.body(x) + self.skip(x))
+
+
+def test_resnet_bottlenecks_with_identity_and_projected_skips() -> None:
+    stages = nn.Sequential(Bottleneck(8, 16, 2), Bottleneck(16, 16, 1), Bottleneck(16, 32, 2))
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 3, 2), nn.ReLU(), stages, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 4)
+    )
+    model = exported(net, (torch.zeros(1, 3, 16, 16),))
+    found = find_blocks(model)
+    check_partition(model, found)
+    assert [block.kind for block in found.blocks] == ["conv"] * 3
+    assert [block.exit.producer().op_type for block in found.blocks] == ["Relu"] * 3
+    assert [sum(n.op_type == "Conv" for n in block.nodes) for block in found.blocks] == [4, 3, 4]
+    assert [node.op_type for node in found.prologue] == ["Conv", "Relu"]
+
+
+class Stages(nn.Module):
+    """Two stages of MLP blocks around a projection that has no skip connection."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before, self.after = (
+            nn.ModuleList(mlp() for _ in range(2)),
+            nn.ModuleList(mlp() for _ in range(2)),
+        )
+        self.between = nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for layer in self.before:
+            x = x + layer(x)
+        x = self.between(x)
+        for layer in self.after:
+            x = x + layer(x)
+        return x
+
+
+def test_what_lies_between_stages_is_a_transition() -> None:
+    model = exported(Stages(), (torch.zeros(3, WIDTH),))
+    found = find_blocks(model)
+    check_partition(model, found)
+    assert [block.kind for block in found.blocks] == ["mlp", "mlp", "transition", "mlp", "mlp"]
+
+
+class LongSkip(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(mlp() for _ in range(4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = x
+        for layer in self.layers:
+            y = y + layer(y)
+        return x + y
+
+
+def test_a_skip_over_the_whole_trunk_does_not_hide_the_blocks() -> None:
+    model = exported(LongSkip(), (torch.zeros(3, WIDTH),))
+    assert [block.kind for block in find_blocks(model).blocks] == ["mlp"] * 4
+
+
+def test_a_plain_stack_is_cut_at_its_heavy_layers() -> None:
+    net = nn.Sequential(
+        nn.Conv2d(1, 2, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(2, 4, 3), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 3), nn.Softmax(-1),
+    )  # fmt: skip
+    model = exported(net, (torch.zeros(1, 1, 14, 14),))
+    found = find_blocks(model)
+    check_partition(model, found)
+    assert [block.kind for block in found.blocks] == ["conv", "conv", "mlp", "mlp"]
+    assert [node.op_type for node in found.epilogue] == ["Softmax"]
+
+
+FUSED = """
+<ir_version: 9, opset_import: ["" : 20, "optc" : 1, "com.microsoft" : 1]>
+main (float[2, 3, 4] x) => (float[2, 3, 4] y)
+<float[4, 4] w = {1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16}, float[4] g = {1,1,1,1}, float[4] b = {0,0,0,0}>
+{
+  h1 = MatMul(x, w)
+  x1, s1 = optc.SkipLayerNorm(h1, x, g, b)
+  q2 = MatMul(x1, w)
+  a2 = optc.Attention(q2, x1, x1)
+  h2 = MatMul(a2, w)
+  x2 = SKIP(h2, x1, g, b)
+  h3 = MatMul(x2, w)
+  x3 = SKIP(h3, x2, g, b)
+  q4 = MatMul(x3, w)
+  a4 = optc.Attention(q4, x3, x3)
+  h4 = MatMul(a4, w)
+  x4 = SKIP(h4, x3, g, b)
+  h5 = MatMul(x4, w)
+  x5 = SKIP(h5, x4, g, b)
+  y = MatMul(x5, w)
+}
+<domain: "optc", opset_import: ["" : 20]>
+SkipLayerNorm (u, v, gamma, beta) => (o, total) {
+  total = Add(u, v)
+  o = LayerNormalization(total, gamma, beta)
+}
+<domain: "optc", opset_import: ["" : 20]>
+Attention (q, k, v) => (o) {
+  kt = Transpose<perm = [0, 2, 1]>(k)
+  scores = MatMul(q, kt)
+  p = Softmax(scores)
+  o = MatMul(p, v)
+}
+"""
+
+
+@pytest.mark.parametrize("skip", ["optc.SkipLayerNorm", "com.microsoft.SkipLayerNormalization"])
+def test_skips_inside_fused_ops_are_seen(skip: str) -> None:
+    model = ir.from_proto(onnx.parser.parse_model(FUSED.replace("SKIP", skip)))
+    found = find_blocks(model)
+    check_partition(model, found)
+    assert [(b.kind, b.entry.name, b.exit.name) for b in found.blocks] == [
+        ("mlp", "x", "x1"),
+        ("transformer", "x1", "x3"),
+        ("transformer", "x3", "x5"),
+    ]
+    assert [part.exit.name for part in found.blocks[1].parts] == ["x2", "x3"]
+
+
+def test_two_towers_are_two_streams() -> None:
+    class Towers(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.left, self.right = LongSkip(), LongSkip()
+
+        def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            return self.left(x) @ self.right(y).T
+
+    model = exported(Towers(), (torch.zeros(3, WIDTH), torch.ones(3, WIDTH)))
+    found = find_blocks(model)
+    check_partition(model, found)
+    assert [len(stream) for stream in found.streams] == [5, 5]
+    assert {block.stream for block in found.blocks} == {0, 1}
+
+
+def test_a_graph_without_heavy_ops_is_all_prologue_or_epilogue() -> None:
+    text = '<ir_version: 9, opset_import: ["" : 20]> f (float[2] x) => (float[2] y) { y = Relu(x) }'
+    found = find_blocks(ir.from_proto(onnx.parser.parse_model(text)))
+    assert not found.blocks and found.stream == ()
+    assert len(found.prologue) + len(found.epilogue) == 1
+
+
+def test_a_dangling_value_is_named() -> None:
+    value = ir.Value(name="ghost")
+    node = ir.node("Relu", [value], name="reader")
+    model = ir.Model(ir.Graph([], node.outputs, nodes=[node], opset_imports={"": 20}), ir_version=10)
+    with pytest.raises(InvalidModel, match="ghost"):
+        find_blocks(model)
+
+
+def test_long_skips_by_the_thousand_stay_linear_in_what_they_visit() -> None:
+    """Every sum reaches back to the input: walking them all in full would take minutes."""
+    x = ir.Value(name="x", shape=ir.Shape([1, 8]), type=ir.TensorType(ir.DataType.FLOAT))
+    weight = ir.Value(name="w", const_value=ir.tensor(np.eye(8, dtype=np.float32), name="w"))
+    nodes, current = [], x
+    for _ in range(1000):
+        product = ir.node("MatMul", [current, weight])
+        total = ir.node("Add", [x, product.outputs[0]])
+        nodes += [product, total]
+        current = total.outputs[0]
+    graph = ir.Graph([x], [current], nodes=nodes, initializers=[weight], opset_imports={"": 20})
+    model = ir.Model(graph, ir_version=10)
+    check_partition(model, find_blocks(model))
+
+
+@pytest.mark.parametrize(
+    ("kinds", "units"),
+    [
+        ("cccamamam", "c c c am am am"),
+        ("aamaam", "aam aam"),
+        ("aam", "aam"),
+        ("macmmacm", "macm macm"),
+        ("mamam", "m am am"),
+        ("mama", "ma ma"),
+        ("aaaa", "a a a a"),
+        ("", ""),
+    ],
+)
+def test_what_repeats_is_one_unit(kinds: str, units: str) -> None:
+    assert " ".join(split_units(kinds)) == units
+
+
+class Tapped(nn.Module):
+    """A parallel layer whose first partial sum is an output as well: the norm is not where it starts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.left, self.right = nn.LayerNorm(WIDTH), mlp(), mlp()
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        y = self.norm(x)
+        partial = x + self.left(y)
+        return partial, partial + self.right(y)
+
+
+def test_the_entry_is_before_the_norm_that_a_skip_goes_around() -> None:
+    model = exported(Tapped(), (torch.zeros(3, WIDTH),))
+    assert find_blocks(model).stream[0] is model.graph.inputs[0]
