@@ -10,7 +10,7 @@ from torch.export import ExportedProgram
 
 from optc.errors import CaptureError
 
-from .exporter_fixes import views_as_reshapes
+from .exporter_fixes import adapted
 from .provenance import innermost
 from .quiet import quiet
 
@@ -22,7 +22,7 @@ def to_ir(program: ExportedProgram, name: str) -> ir.Model:
         CaptureError: an operator has no ONNX form.
     """
     try:
-        with quiet(), torch.no_grad(), views_as_reshapes(program):
+        with quiet(), torch.no_grad(), adapted(program):
             exported = torch.onnx.export(program, dynamo=True, verbose=False)
     except torch.onnx.OnnxExporterError as error:
         raise _explained(error, program, name) from error

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
+from pathlib import Path
 
 import networkx as nx
 import onnx
@@ -25,10 +27,7 @@ _HINTS = {
     "I6": "declare the initializer with the type of its data",
     "I7": "use an operator of the imported opset, or add a function body for it",
 }
-_UNREADABLE = (
-    *(ValueError, TypeError, KeyError, IndexError, AttributeError),
-    *(NotImplementedError, RuntimeError),
-)
+_UNREADABLE = (ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError)
 _DEPTH_HINT = "the model is damaged or made to exhaust memory"
 _MOST_NODES = 5_000_000  # when every function call is expanded
 
@@ -55,6 +54,7 @@ def from_ir(model: ir.Model) -> ir.Model:
         raise InvalidModel(
             f"the model cannot be copied: {error}", where="onnx_ir.Model", hint=hint
         ) from error
+    _map_external(copy, "onnx_ir.Model")
     return _finished(copy, "onnx_ir.Model", model.ir_version)
 
 
@@ -198,6 +198,18 @@ def _own_tensors(model: ir.Model, files: DataFiles, where: str) -> None:
                 elif attribute.type == ir.AttributeType.TENSORS:
                     owned = [_owned(tensor, files, place) for tensor in attribute.as_tensors()]
                     node.attributes[name] = ir.AttrTensors(name, owned)
+
+
+def _map_external(model: ir.Model, where: str) -> None:
+    """Maps the data files that an IR model was loaded with; checks them as those of a file are checked."""
+    folders: dict[str, DataFiles] = {}
+    for graph in (model.graph, *model.graph.subgraphs()):
+        for name, value in graph.initializers.items():
+            tensor = value.const_value
+            if isinstance(tensor, ir.ExternalTensor):
+                folder = os.fspath(tensor.base_dir)
+                files = folders.setdefault(folder, DataFiles(Path(folder or ".")))
+                value.const_value = to_ir(ir.to_proto(tensor), files, f"{where}, initializer {name!r}")
 
 
 def _owned(tensor: ir.TensorProtocol, files: DataFiles, where: str) -> ir.TensorProtocol:

@@ -13,7 +13,7 @@ from torch.export import ExportedProgram
 
 from .arguments import Call
 from .export_errors import explained
-from .narrowing import as_hints, narrowed, suggested_fixes
+from .narrowing import as_hints, constants, narrowed, suggested_fixes
 from .quiet import quiet
 
 _log = logging.getLogger(__name__)
@@ -28,22 +28,34 @@ def export(module: torch.nn.Module, call: Call, dynamic_shapes: dict[str, Any] |
     Raises:
         CaptureError: torch cannot export it.
     """
-    name = type(module).__name__
-    try:
-        return _export(module, call, dynamic_shapes)
-    except UserError as error:
-        if dynamic_shapes is None or error.error_type is not UserErrorType.CONSTRAINT_VIOLATION:
-            raise explained(error, name) from error
-        first = error
-    except Exception as error:
-        raise explained(error, name) from error
-    shapes = narrowed(str(first), dynamic_shapes)
-    if shapes is not None:
-        _log.warning("%s narrows the dynamic dims: %s", name, "; ".join(suggested_fixes(str(first))))
-    try:
-        return _export(module, call, shapes or as_hints(dynamic_shapes))
-    except Exception as error:
-        raise explained(first, name) from error
+    name, shapes, first = type(module).__name__, dynamic_shapes, None
+    for retry in (_narrowed, _narrowed, _as_hints, None):
+        try:
+            return _export(module, call, shapes)
+        except Exception as error:
+            first = first or error
+            if retry is None or shapes is None or not _is_violation(error):
+                raise explained(first, name) from error
+            shapes = retry(str(error), shapes, name) or as_hints(dynamic_shapes)
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _is_violation(error: Exception) -> bool:
+    """Whether other dynamic shapes may help: a promise of the user's does not hold, and no dim is a constant."""
+    violation = isinstance(error, UserError) and error.error_type is UserErrorType.CONSTRAINT_VIOLATION
+    return violation and not constants(str(error))
+
+
+def _narrowed(message: str, shapes: dict[str, Any], name: str) -> dict[str, Any] | None:
+    suggestion = narrowed(message, shapes)
+    if suggestion is not None:
+        _log.warning("%s narrows the dynamic dims: %s", name, "; ".join(suggested_fixes(message)))
+    return suggestion
+
+
+def _as_hints(message: str, shapes: dict[str, Any], name: str) -> dict[str, Any]:
+    hints: dict[str, Any] = as_hints(shapes)
+    return hints
 
 
 def _export(module: torch.nn.Module, call: Call, dynamic_shapes: dict[str, Any] | None) -> ExportedProgram:
