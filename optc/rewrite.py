@@ -162,7 +162,10 @@ def parse_function(name: str, body: str, version: int, attributes: Iterable[str]
     declared = ", ".join(sorted(attributes))
     header = f'<domain: "{DOMAIN}", opset_import: ["": {version}]>\n{name} '
     text = header + (f"<{declared}> " if declared else "") + body
-    return ir.serde.deserialize_function(onnx.parser.parse_function(text))
+    function = ir.serde.deserialize_function(onnx.parser.parse_function(text))
+    for node in function:
+        node.name = next(output.name for output in node.outputs if output.name)
+    return function
 
 
 def inline(model: ir.Model, which: Callable[[ir.Function], bool] | None = None) -> bool:
