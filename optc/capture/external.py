@@ -13,8 +13,6 @@ import numpy.typing as npt
 
 from optc.errors import InvalidModel
 
-_KEYS = frozenset({"location", "offset", "length", "checksum", "basepath"})
-
 
 class DataFiles:
     """The data files of one model.
@@ -86,6 +84,12 @@ def _map(path: str, location: str, where: str) -> npt.NDArray[np.uint8]:
         return np.frombuffer(mmap.mmap(handle, status.st_size, access=mmap.ACCESS_READ), np.uint8)
     finally:
         os.close(handle)
+
+
+def check_entries(entries: Mapping[str, str], where: str) -> None:
+    """Raises InvalidModel unless offset and length are byte counts."""
+    for key in ("offset", "length"):
+        _number(entries, key, 0, where)
 
 
 def _number(entries: Mapping[str, str], key: str, default: int, where: str) -> int:

@@ -54,11 +54,12 @@ def _read(path: Path, where: str) -> bytes:
         raise InvalidModel(
             f"the file cannot be opened: {reason}", where=where, hint="check the path"
         ) from error
+    status = os.fstat(handle)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(handle)
+        kind = "a directory" if stat.S_ISDIR(status.st_mode) else "not a regular file"
+        raise InvalidModel(f"the path is {kind}", where=where, hint="pass the .onnx file itself")
     with os.fdopen(handle, "rb") as file:
-        status = os.fstat(handle)
-        if not stat.S_ISREG(status.st_mode):
-            kind = "a directory" if stat.S_ISDIR(status.st_mode) else "not a regular file"
-            raise InvalidModel(f"the path is {kind}", where=where, hint="pass the .onnx file itself")
         if status.st_size == 0:
             raise InvalidModel("the file is empty", where=where, hint="export the model again")
         start = file.read(64)

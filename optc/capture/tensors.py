@@ -11,7 +11,7 @@ from onnx import numpy_helper
 
 from optc.errors import InvalidModel
 
-from .external import DataFiles
+from .external import DataFiles, check_entries
 
 _DENSE_PER_VALUE = 10_000  # a sparse tensor may grow this much (plus 1 MiB) when it is made dense
 _MIB = 1 << 20
@@ -41,6 +41,7 @@ def check_tensor(proto: onnx.TensorProto, where: str) -> None:
     if proto.data_location == onnx.TensorProto.EXTERNAL:
         if dtype == ir.DataType.STRING:
             raise InvalidModel("strings cannot be external data", where=where, hint=_EXPORT_AGAIN)
+        check_entries(_entries(proto), where)
         return
     if proto.HasField("raw_data"):
         wanted = _nbytes(count, dtype)
@@ -71,8 +72,7 @@ def to_ir(proto: onnx.TensorProto, files: DataFiles, where: str) -> ir.TensorPro
     if dtype == ir.DataType.STRING:
         return ir.StringTensor(list(proto.string_data), shape=shape, name=name)
     if proto.data_location == onnx.TensorProto.EXTERNAL:
-        entries = {entry.key: entry.value for entry in proto.external_data}
-        data = files.read(entries, _nbytes(math.prod(proto.dims), dtype), where)
+        data = files.read(_entries(proto), _nbytes(math.prod(proto.dims), dtype), where)
     elif proto.HasField("raw_data"):
         data = np.frombuffer(proto.raw_data, np.uint8)
     else:
@@ -113,6 +113,10 @@ def to_dense(sparse: onnx.SparseTensorProto, files: DataFiles, where: str) -> on
     dense = np.zeros(count, values.dtype)
     dense[flat] = values
     return numpy_helper.from_array(dense.reshape(tuple(sparse.dims)), sparse.values.name)
+
+
+def _entries(proto: onnx.TensorProto) -> dict[str, str]:
+    return {entry.key: entry.value for entry in proto.external_data}
 
 
 def _dtype(proto: onnx.TensorProto, where: str) -> ir.DataType:
