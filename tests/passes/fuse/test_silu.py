@@ -63,7 +63,8 @@ def test_swiglu_of_a_packed_projection(mul: str) -> None:
 
 def test_channel_scaling_is_no_swiglu() -> None:
     model = parse(
-        "(float[B,4,S,S] x, float[B,4,1,1] c) => (float[B,4,S,S] y) { s = Sigmoid(x) a = Mul(x, s) y = Mul(a, c) }"
+        "(float[B,4,S,S] x, float[B,4,1,1] c) => (float[B,4,S,S] y)"
+        " { s = Sigmoid(x) a = Mul(x, s) y = Mul(a, c) }"
     )
     done = fused_same(model, SiLU(), SwiGLU())
     assert done.matched == {"silu": 1} and not done.skipped

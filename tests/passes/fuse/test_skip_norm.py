@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 import pytest
-from fusing import fuse, fused_same, ops, parse, refusal
+from fusing import fuse, fused_same, ops, parse
 
 from optc.passes.fuse.layer_norm import LayerNorm
 from optc.passes.fuse.rms_norm import RMSNorm
@@ -52,7 +52,8 @@ def test_below_the_opset_of_the_norm(opset: int, centred: bool) -> None:
     over, tail = ("axes = [-1], ", "") if opset < 18 else ("", ", axes")
     mean = f"ReduceMean<{over}keepdims = 1>"
     start = f"t = Add(a, b) m = {mean}(t{tail}) d = Sub(t, m) " if centred else "d = Add(a, b) "
-    text = f"{start} q = Mul(d, d) v = {mean}(q{tail}) w = Add(v, eps) r = Sqrt(w) u = Div(d, r) n = Mul(u, gamma)"
+    root = f"q = Mul(d, d) v = {mean}(q{tail}) w = Add(v, eps) r = Sqrt(w)"
+    text = f"{start} {root} u = Div(d, r) n = Mul(u, gamma)"
     constants = {"gamma": VECTORS["gamma"], "eps": np.float32(1e-5)}
     constants |= {"axes": np.array([-1])} if opset >= 18 else {}
     model = parse(
@@ -90,7 +91,8 @@ def test_sum_that_others_read_is_a_second_output(norm: str) -> None:
 
 def test_sum_with_constants_that_come_after_it() -> None:
     model = _model(
-        "t = Add(a, b) z = Neg(t) g = Constant<value_floats = [1.0, 2.0, 3.0, 4.0]>() n = LayerNormalization(t, g)",
+        "t = Add(a, b) z = Neg(t) "
+        "g = Constant<value_floats = [1.0, 2.0, 3.0, 4.0]>() n = LayerNormalization(t, g)",
         outputs="float[B,S,4] n, float[B,S,4] z",
     )
     fused_same(model, *PATTERNS)
@@ -138,7 +140,8 @@ def test_bias_whose_sum_is_read_elsewhere_stays_outside() -> None:
 
 def test_norm_over_two_axes_is_refused() -> None:
     model = parse(
-        "(float[B,2,4] a, float[B,2,4] b) => (float[B,2,4] n) { t = Add(a, b) n = LayerNormalization<axis = 1>(t, g) }",
+        "(float[B,2,4] a, float[B,2,4] b) => (float[B,2,4] n)"
+        " { t = Add(a, b) n = LayerNormalization<axis = 1>(t, g) }",
         constants={"g": np.ones((2, 4), np.float32)},
     )
     assert "more than the last axis" in fuse(model, *PATTERNS).skipped[0].reason
