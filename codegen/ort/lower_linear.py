@@ -24,16 +24,20 @@ def packed_linear(b: Builder) -> list[ir.Value]:
         raise Refuse("written for opset 13 and newer")
     weights = [b.args[f"w{i}"] for i in range(1, _MOST) if f"w{i}" in b.args]
     biases = [b.args.get(f"b{i + 1}") for i in range(len(weights))]
-    widths = [_width(w) for w in weights]
+    turned = bool(b.attribute("transB", 0))  # [N, K] weights of a Gemm
+    widths = [_width(w, 0 if turned else 1) for w in weights]
     parts = [_bias(bias, width, w) for bias, width, w in zip(biases, widths, weights, strict=True)]
     total = sum(widths)
     x = b.arg("x")
     lead = None if x.shape is None else list(x.shape[:-1])
     wide = None if lead is None else [*lead, total]
-    packed = b.weight(concatenated([_tensor(w) for w in weights], axis=1), "weight")
-    y = b.op("MatMul", x, packed, shape=wide)
-    if any(bias is not None for bias in biases):
-        y = b.op("Add", y, b.constant(np.concatenate(parts), "bias"), shape=wide)
+    packed = b.weight(concatenated([_tensor(w) for w in weights], axis=0 if turned else 1), "weight")
+    bias = b.constant(np.concatenate(parts), "bias") if any(each is not None for each in biases) else None
+    if turned:
+        y = b.op("Gemm", x, packed, *([bias] if bias is not None else []), attrs={"transB": 1}, shape=wide)
+    else:
+        y = b.op("MatMul", x, packed, shape=wide)
+        y = y if bias is None else b.op("Add", y, bias, shape=wide)
     outputs = [b.result(i) for i in range(len(weights))]
     b.insert("Split", [y, b.ints(*widths)], outputs, attrs={"axis": -1})
     return outputs
@@ -61,11 +65,11 @@ def _tensor(value: ir.Value) -> ir.TensorProtocol:
     return value.const_value
 
 
-def _width(weight: ir.Value) -> int:
+def _width(weight: ir.Value, axis: int) -> int:
     shape = _tensor(weight).shape
     if len(shape) != 2:
         raise Refuse(f"the weight {weight.name!r} has rank {len(shape)}")
-    return shape.numpy()[1]
+    return shape.numpy()[axis]
 
 
 def _bias(bias: ir.Value | None, width: int, weight: ir.Value) -> np.ndarray:

@@ -33,6 +33,20 @@ def test_projections_become_one_product(widths: tuple[int, ...], biased: tuple[b
     assert not any(name.startswith("w1") for name in lowered.graph.initializers)  # packed copies replace them
 
 
+@pytest.mark.parametrize("biased", [(True, True), (False, True), (False, False)])
+def test_turned_weights_become_one_gemm(biased: tuple[bool, ...]) -> None:
+    arrays = {f"w{i}": RNG.standard_normal((n, 6)).astype(np.float32) for i, n in ((1, 8), (2, 4))}
+    arrays |= {f"b{i}": np.ones(n, np.float32) * i for i, n in ((1, 8), (2, 4)) if biased[i - 1]}
+    names = {"x": ("f", ("b", 6))} | {name: ("f", a.shape) for name, a in arrays.items()}
+    operands = [f"x, w{i}, b{i}" if biased[i - 1] else f"x, w{i}" for i in (1, 2)]
+    lines = " ".join(f"y{i} = Gemm<transB = 1>({operand})" for i, operand in enumerate(operands, 1))
+    body = f"({', '.join(names)}) => (y1, y2) {{ {lines} }}"
+    outputs = [("f", ("b", 8)), ("f", ("b", 4))]
+    model = call_model("PackedLinear", names, body, {"transB": 1}, outputs, constants=arrays)
+    lowered = assert_lowers(model, {"x": RNG.standard_normal((3, 6)).astype(np.float32)})
+    assert ops(lowered) == ["Gemm", "Split"]
+
+
 def test_packed_weights_are_not_held_twice() -> None:
     lowered, _ = legalized(packed((8, 8), (False, False)))
     weight = next(iter(lowered.graph)).inputs[1].const_value
