@@ -197,7 +197,7 @@ def _fitted(operand: ir.Value | None, normal: Sequence[int | ir.SymbolicDim] | N
 
 
 def _ones(output: ir.Value, normal: Sequence[int | ir.SymbolicDim] | None) -> Operand:
-    sizes = [size for size in normal or [None] if isinstance(size, int)]
+    sizes = [size for size in normal or () if isinstance(size, int)]
     if normal is None or len(sizes) != len(normal) or output.dtype is None:
         raise NearMiss("it has no scale and the size that it normalises over is not known")
     return newnode.constant(np.ones(sizes, output.dtype.numpy()))

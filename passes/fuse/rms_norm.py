@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import onnx_ir as ir
@@ -43,7 +44,7 @@ class RMSNorm(Pattern):
 
 def _fused(
     model: ir.Model,
-    inputs: list[Operand | None],
+    inputs: Sequence[Operand | None],
     output: ir.Value,
     axis: int,
     epsilon: float,
