@@ -1,4 +1,4 @@
-"""What watches the passes from outside: verify, dump and compare. Passes know nothing of them."""
+"""What watches the passes from outside: verify, dump, sizes and compare. Passes know nothing of them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import onnx_ir as ir
 from optc import listing, oracle, verify
 from optc.passbase import Feeds
 from optc.pipeline import Record
+from optc.report import weight_bytes
 
 
 class Verify:
@@ -47,6 +48,21 @@ class Dump:
         path.write_text(listing.listing(model), encoding="utf-8")
 
 
+class Sizes:
+    """Notes the bytes of weights before and after every pass."""
+
+    def start(self, model: ir.Model) -> None:
+        """Counts the captured model's."""
+        self._last = weight_bytes(model)
+
+    def after(self, index: int, record: Record, model: ir.Model) -> str | None:
+        """Notes both numbers; put it last, so that it sees what was undone."""
+        now = self._last if record.undone else weight_bytes(model)
+        record.findings["bytes_before"], record.findings["bytes_after"] = self._last, now
+        self._last = now
+        return None
+
+
 class Compare:
     """Runs the captured model and the model after each pass on the samples.
 
@@ -76,8 +92,14 @@ class Compare:
         if isinstance(result, oracle.Skipped):
             return {"skipped": result.reason}, None
         error = dataclasses.asdict(result)
-        if exact and not self.oracle.within_tolerance(result):
-            return error, f"it changed the results: {result}"
+        if exact and not result.exact:
+            return error, f"it changed the results: {_describe(result)}"
         if not exact and self._max_error is not None and result.rel_l2 > self._max_error:
             return error, f"its error {result.rel_l2:.3g} is above the allowed {self._max_error:.3g}"
         return error, None
+
+
+def _describe(found: oracle.Difference) -> str:
+    if found.reason:
+        return found.reason
+    return f"relative error {found.rel_l2:.2g} at output {found.output!r}"

@@ -1,4 +1,4 @@
-"""A pipeline is text that round-trips to a tuple of passes: ``simplify, quantize{scheme=auto, exclude="head"}``."""
+"""A pipeline is text that round-trips to a tuple of passes: ``simplify, fuse, quantize{scheme=auto}``."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Observer(Protocol):
     """
 
     def start(self, model: ir.Model) -> None:
-        """Called once with the captured model."""
+        """Called once, with the captured model."""
 
     def after(self, index: int, record: Record, model: ir.Model) -> str | None:
         """Called with the model as the pass left it."""
@@ -53,11 +53,13 @@ class Pipeline:
         return ", ".join(pipeline_text.write(step) for step in self.passes)
 
     def run(
-        self, model: ir.Model, ctx: Context, observers: Sequence[Observer] = ()
+        self, model: ir.Model, ctx: Context, observers: Sequence[Observer] = (), *, first: int = 0
     ) -> tuple[ir.Model, list[Record]]:
-        """Runs the passes on ``model`` (in place) and returns the model to go on with, and the records."""
-        for observer in observers:
-            observer.start(model)
+        """Runs the passes on ``model`` (in place) and returns the model to go on with, and the records.
+
+        ``first`` is the number of the first pass, when this is not the beginning. The observers have been
+        started.
+        """
         records: list[Record] = []
         fusing: Pass | None = None  # the pass that put fused functions into the graph
         for step in ctx.progress(self.passes, "passes"):
@@ -72,7 +74,7 @@ class Pipeline:
             if _has_functions(model) and not _has_functions(before):
                 fusing = step
             for observer in observers:
-                record.undone = observer.after(len(records), record, model) or record.undone
+                record.undone = record.undone or observer.after(first + len(records), record, model)
             if record.undone:
                 model = before.clone()
             records.append(record)
