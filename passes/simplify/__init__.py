@@ -15,6 +15,7 @@ import onnx_ir as ir
 from optc.passbase import Context, Pass, Report, Skip
 
 from . import (
+    batchnorm,
     casts,
     concat_split,
     control,
@@ -22,6 +23,7 @@ from . import (
     dedup,
     identities,
     lift,
+    linears,
     masks,
     narrow,
     reshapes,
@@ -44,6 +46,8 @@ _RULES = (
     *control.RULES,
     *masks.RULES,
     *narrow.RULES,
+    *batchnorm.RULES,
+    *linears.RULES,
 )
 _ROUNDS = 10  # two or three are usual; a bound, because a pass must end
 
@@ -73,18 +77,17 @@ class Simplify(Pass):
                 editor = Editor(model, Facts(model, declared))
                 found = _round(editor, folder)
                 matched += found
-                skips = tuple(dict.fromkeys((*skips, *editor.skips())))
+                skips = tuple(editor.skips())  # each round looks at every node, so the last one has them all
                 if not found:
                     break
         for value, shape in zip(model.graph.outputs, outputs, strict=True):
             value.shape = shape
         for value, shape in zip(model.graph.inputs, inputs, strict=True):
             value.shape = shape
-        present = {node.name for node in model.graph.all_nodes()}
         return Report(
             changed=bool(matched),
             matched=dict(sorted(matched.items())),
-            skipped=tuple(skip for skip in skips if skip.node in present),
+            skipped=skips,
         )
 
 

@@ -49,7 +49,12 @@ def _target(node: ir.Node, editor: Editor) -> ir.DataType | None:
 
 def _lossless(start: ir.DataType, end: ir.DataType) -> bool:
     known = _FLOATS | _INTEGERS
-    return start in known and end in known and bool(np.can_cast(start.numpy(), end.numpy(), casting="safe"))
+    if start not in known or end not in known:
+        return False
+    if end in _FLOATS and start in _INTEGERS - {ir.DataType.BOOL}:
+        # numpy calls int64 to float64 safe; it is not.
+        return int(np.iinfo(start.numpy()).max).bit_length() <= np.finfo(end.numpy()).nmant + 1
+    return bool(np.can_cast(start.numpy(), end.numpy(), casting="safe"))
 
 
 RULES = (

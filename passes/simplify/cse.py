@@ -42,8 +42,8 @@ def merge_equal_nodes(editor: Editor) -> int:
 
 def _key(node: ir.Node) -> Hashable | None:
     """What two nodes share exactly when they compute the same; None for a node that must stay alone."""
-    if node.domain not in _DOMAINS or not is_pure(node) or not node.inputs:
-        return None
+    if node.domain not in _DOMAINS or not is_pure(node) or not node.inputs or node.op_type == "Identity":
+        return None  # an Identity that is left has a reason: it names an output
     attributes = []
     for name in sorted(node.attributes):
         item = _attribute_key(node.attributes[name])

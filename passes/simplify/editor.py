@@ -42,7 +42,7 @@ class Editor:
         self._queue: deque[ir.Node] = deque()
         self._queued: set[ir.Node] = set()
         self._names = _names(model)
-        self._constants: dict[tuple[Any, ...], ir.Value] = {}
+        self._constants: dict[tuple[Any, ...], tuple[ir.Value, ir.TensorProtocol]] = {}
 
     # -- the worklist ------------------------------------------------------------------------------------
 
@@ -88,7 +88,8 @@ class Editor:
         """The near misses at nodes that are still there."""
         for node, reasons in self._skipped.items():
             if node.graph is not None:
-                yield from (Skip(node.name or node.op_type, reason) for reason in reasons)
+                label = node.name or node.outputs[0].name or node.op_type
+                yield from (Skip(label, reason) for reason in reasons)
 
     # -- edits -------------------------------------------------------------------------------------------
 
@@ -125,8 +126,8 @@ class Editor:
         """An initializer of the main graph, visible in all subgraphs; small equal ones are shared."""
         tensor = ir.tensor(array) if isinstance(array, np.ndarray) else array
         key = (tensor.dtype, tuple(tensor.shape), tensor.tobytes()) if tensor.nbytes <= 256 else None
-        known = self._constants.get(key) if key else None
-        if known is not None and known.is_initializer():
+        known, kept = self._constants.get(key, (None, None)) if key else (None, None)
+        if known is not None and known.is_initializer() and known.const_value is kept:
             return known
         value = ir.Value(
             name=self.fresh_name(hint),
@@ -136,7 +137,7 @@ class Editor:
         )
         self.model.graph.register_initializer(value)
         if key:
-            self._constants[key] = value
+            self._constants[key] = value, tensor
         return value
 
     def ints(self, numbers: Sequence[int], hint: str) -> ir.Value:
@@ -208,11 +209,13 @@ class Editor:
             removed = True
             for value in inputs:
                 producer = value.producer()
-                if producer is not None:
-                    dead.append(producer)
-                    self.enqueue([producer])
-                if len(value.uses()) == 1:
-                    self.enqueue([use.node for use in value.uses()])
+                if producer is None:
+                    continue
+                dead.append(producer)
+                self.enqueue([producer])
+                readers = value.uses()
+                if len(readers) == 1:  # what waited for a single reader may go ahead
+                    self.enqueue([use.node for use in readers])
         return removed
 
     def remove_dead(self) -> int:

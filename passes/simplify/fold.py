@@ -25,6 +25,8 @@ _DTYPES = frozenset(
 )
 _BATCH_BYTES = 64 << 20  # results of one session, so that old and new weights never all exist together
 _BATCH_NODES = 2000
+_GROWN = "optc.simplify.grown"  # model meta: bytes by which folding has made the model larger so far
+_MOST_GROWTH = 64  # in units of the limit, so that a hostile model cannot grow with each of its nodes
 
 logger = logging.getLogger("optc.simplify")
 
@@ -37,11 +39,7 @@ class Folder:
     """
 
     limit: int
-    budget: int = field(init=False)  # bytes by which all results together may still grow the model
     failed: set[ir.Node] = field(default_factory=set)
-
-    def __post_init__(self) -> None:
-        self.budget = 64 * self.limit
 
     def fold(self, editor: Editor) -> int:
         """Replaces what can be evaluated by initializers; returns the number of nodes evaluated."""
@@ -79,9 +77,10 @@ class Folder:
         freed = sum(_nbytes(value, editor) or 0 for value in set(inputs) if len(value.uses()) == 1)
         if made <= freed:
             return True
-        if made > self.limit or made - freed > self.budget:
+        grown = editor.model.meta.get(_GROWN, 0) + made - freed
+        if made > self.limit or grown > _MOST_GROWTH * self.limit:
             return editor.skip(node, f"constant not folded: its {made} bytes would make the model larger")
-        self.budget -= made - freed
+        editor.model.meta[_GROWN] = grown
         return True
 
     def _fold_batch(self, nodes: Sequence[ir.Node], editor: Editor) -> int:
