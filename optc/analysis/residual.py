@@ -119,11 +119,8 @@ def _trace(flow: Flow, idom: dict[int, int], out: int, terms: list[int], budget:
         budget[0] -= 1
         value = -heapq.heappop(frontier)
         mask = feeds[value]
-        if (
-            mask == everything
-            and flow.values[value] is not None
-            and not _is_bypassed(idom, value, feeds, seen)
-        ):
+        shared = mask == everything and flow.values[value] is not None
+        if shared and (value in terms or not _is_bypassed(idom, value, feeds, seen)):
             return _close(flow, value, out, terms, seen)
         seen[value] = mask
         for operand in flow.data_inputs(value):
