@@ -14,7 +14,8 @@ from optc.listing import listing, operand_text, source_text, type_text
 TEXT = """
 <ir_version: 9, opset_import: ["" : 20, "optc" : 1]>
 main (float[batch, 4] x, bool flag) => (float[batch, 4] y)
-<float[4, 4] w = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}, float two = {2.0}, int64[1] axes = {1}>
+<float[4, 4] w = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16},
+ float two = {2.0}, int64[1] axes = {1}>
 {
   h = MatMul(x, w)
   d = Mul(h, two)
