@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from optc import rewrite
 from optc.analysis import shapes
+from optc.errors import UserError
 from optc.passbase import Context, Pass, Report, Skip
+from optc.registry import did_you_mean
 from optc.target import SCRATCH, Lowering, Target
 
 INLINE = "inline"  # the decision that undoes a family
@@ -26,6 +28,7 @@ class Legalize(Pass):
 
     def run(self, model: ir.Model, ctx: Context) -> Report:
         """Calls without a lowering that accepts them get the function's body in their place."""
+        _check_decisions(ctx)
         done = _Done()
         try:
             for call in [n for n in model.graph.all_nodes() if rewrite.kind(n) is not None]:
@@ -38,16 +41,16 @@ class Legalize(Pass):
             RemoveUnusedNodesPass()(model)  # weights whose packed copies took their place among them
             ctx.target.finalize(model)
             shapes.infer(model)
-        detail = {"lowered": _counts(done.lowered), "inlined": _counts(done.inlined)}
-        return Report(changed, Counter(done.lowered.values()), tuple(done.skipped), detail)
+        lowered, undone = (dict(sorted(found.items())) for found in (done.lowered, done.inlined))
+        return Report(changed, lowered, tuple(done.skipped), {"lowered": lowered, "inlined": undone})
 
 
 @dataclass
 class _Done:
-    """Call name -> what became of it, and why not."""
+    """What became of the calls, and why not."""
 
-    lowered: dict[str, str] = field(default_factory=dict)
-    inlined: dict[str, str] = field(default_factory=dict)
+    lowered: Counter[str] = field(default_factory=Counter)
+    inlined: Counter[str] = field(default_factory=Counter)
     skipped: list[Skip] = field(default_factory=list)
 
 
@@ -60,9 +63,9 @@ def _lower(call: ir.Node, model: ir.Model, ctx: Context, done: _Done) -> None:
             done.skipped.append(Skip(where, f"{kind} not lowered to {lowering.name}: {result}"))
             continue
         _replace(call, result)
-        done.lowered[where] = f"{kind} -> {lowering.name}"
+        done.lowered[f"{kind} -> {lowering.name}"] += 1
         return
-    done.inlined[where] = kind
+    done.inlined[kind] += 1
 
 
 def candidates(target: Target, kind: str, decisions: Mapping[str, str]) -> list[Lowering]:
@@ -77,6 +80,19 @@ def candidates(target: Target, kind: str, decisions: Mapping[str, str]) -> list[
     return chosen + [lowering for lowering in found if lowering not in chosen]
 
 
+def _check_decisions(ctx: Context) -> None:
+    names: dict[str, set[str]] = {}
+    for lowering in ctx.target.lowerings:
+        names.setdefault(lowering.family, {INLINE}).add(lowering.name)
+    for family, decision in ctx.lowerings.items():
+        if family not in names:
+            what = f"the target {ctx.target.name!r} has no family {family!r} of fused functions"
+            raise UserError(what, where="decisions", hint=did_you_mean(family, names))
+        if decision not in names[family]:
+            what = f"the target {ctx.target.name!r} has no lowering {decision!r} of the family {family!r}"
+            raise UserError(what, where="decisions", hint=did_you_mean(decision, names[family]))
+
+
 def _replace(call: ir.Node, results: list[ir.Value]) -> None:
     """Gives the results the names, readers and places among the graph outputs of the call's outputs."""
     for old, new in zip(call.outputs, results, strict=True):
@@ -89,7 +105,3 @@ def _replace(call: ir.Node, results: list[ir.Value]) -> None:
             new.shape = old.shape
     assert call.graph is not None
     call.graph.remove(call, safe=True)
-
-
-def _counts(made: Mapping[str, Any]) -> dict[str, int]:
-    return dict(sorted(Counter(made.values()).items()))

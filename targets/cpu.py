@@ -12,6 +12,7 @@ from optc.codegen.ort import (
     lower_conv,
     lower_linear,
     lower_norm,
+    options,
     runtime,
 )
 from optc.rewrite import opset
@@ -50,5 +51,5 @@ TARGET = Target(
     ),
     emit=emit.emit,
     load=runtime.load,
-    max_opset=None,
+    session=options.DEFAULTS,
 )

@@ -77,11 +77,13 @@ def _checked(expected: Input, value: Any, named: dict[str, tuple[int, str]]) -> 
 
 
 def _array(expected: Input, value: Any) -> Any:
-    if not isinstance(value, np.ndarray):
-        if not isinstance(value, np.generic | bool | int | float):
-            raise _misfit(expected, f"an array, and got {_kind(value)}")
-        value = np.asarray(value)
     wanted = _dtypes(expected.type)
+    if isinstance(value, bool | int | float) and wanted:
+        value = _number(value, wanted[0])
+    if isinstance(value, np.generic):
+        value = np.asarray(value)
+    if not isinstance(value, np.ndarray):
+        raise _misfit(expected, f"an array, and got {_kind(value)}")
     if wanted and value.dtype not in wanted and not (value.dtype.kind in "USO" and wanted[0].kind == "O"):
         raise _misfit(
             expected, f"{wanted[0]}, and got {value.dtype}", f"convert it: x.astype({str(wanted[0])!r})"
@@ -89,12 +91,17 @@ def _array(expected: Input, value: Any) -> Any:
     return value if value.flags.c_contiguous else np.ascontiguousarray(value)
 
 
+def _number(value: bool | int | float, wanted: np.dtype[Any]) -> np.ndarray:
+    """A Python number in the type of the input, where that can hold it."""
+    natural = np.asarray(value)
+    fits = natural.dtype.kind == wanted.kind or (natural.dtype.kind == "i" and wanted.kind in "uf")
+    return natural.astype(wanted) if fits else natural
+
+
 def _check_dims(expected: Input, array: np.ndarray, named: dict[str, tuple[int, str]]) -> None:
     assert expected.dims is not None
     if array.ndim != len(expected.dims):
-        raise _misfit(
-            expected, f"rank {len(expected.dims)} {_text(expected.dims)}, and got shape {array.shape}"
-        )
+        raise _misfit(expected, f"of rank {len(expected.dims)}, and got shape {array.shape}")
     for axis, (dim, size) in enumerate(zip(expected.dims, array.shape, strict=True)):
         if isinstance(dim, int) and dim != size:
             hint = "compile the model with that dimension dynamic to run it at other sizes"

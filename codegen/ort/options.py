@@ -8,31 +8,37 @@ from typing import Any
 
 import onnxruntime as ort
 
+from optc.errors import UserError
+from optc.registry import did_you_mean
 
-def defaults(threads: int | None = None) -> dict[str, Any]:
-    """Options as plain data: attributes of SessionOptions, or configuration keys (with a dot).
-
-    ``threads`` None is one per physical core: kernels are bound by arithmetic units, and siblings share them.
-    """
-    return {
-        "intra_op_num_threads": threads or physical_cores(),
-        "inter_op_num_threads": 1,
-        "execution_mode": "sequential",
-        "graph_optimization_level": "all",
-        "enable_cpu_mem_arena": True,
-        "enable_mem_pattern": True,
-        "session.intra_op.allow_spinning": "1",
-    }
+DEFAULTS: Mapping[str, Any] = {
+    "execution_mode": "sequential",
+    "graph_optimization_level": "all",
+    "enable_cpu_mem_arena": True,
+    "enable_mem_pattern": True,
+    "session.intra_op.allow_spinning": "1",
+}
 
 
 def session_options(options: Mapping[str, Any]) -> ort.SessionOptions:
-    """SessionOptions from plain data; unknown attributes raise AttributeError."""
+    """SessionOptions from plain data: attributes of it, or configuration keys (with a dot).
+
+    ``threads`` is the size of the one thread pool; without it there is one thread per physical core, because
+    the kernels are bound by arithmetic units, and siblings share them.
+
+    Raises:
+        UserError: there is no such option.
+    """
     result = ort.SessionOptions()
+    result.intra_op_num_threads = options.get("threads") or physical_cores()
+    result.inter_op_num_threads = 1  # a sequential session has no use for a second pool
     result.log_severity_level = 3  # warnings are about weights that the runtime's optimizer made superfluous
     for key, value in options.items():
         if "." in key:
             result.add_session_config_entry(key, str(value))
-        else:
+        elif key != "threads":
+            if key not in DEFAULTS:
+                raise UserError(f"the cpu target has no option {key!r}", hint=did_you_mean(key, DEFAULTS))
             setattr(result, key, _ENUMS.get((key, value), value))
     return result
 

@@ -11,7 +11,7 @@ import onnxruntime as ort
 
 from optc.codegen.ort.emit import MODEL
 from optc.codegen.ort.interface import Input, check_feeds
-from optc.codegen.ort.options import defaults, session_options
+from optc.codegen.ort.options import DEFAULTS, session_options
 from optc.errors import UserError
 from optc.ortvalues import has_numpy_type
 from optc.session import ORT_ERRORS, run_session
@@ -65,7 +65,7 @@ def load(directory: Path, options: Mapping[str, Any]) -> Program:
     path = directory / MODEL
     try:
         session = ort.InferenceSession(
-            str(path), session_options({**defaults(), **options}), providers=["CPUExecutionProvider"]
+            str(path), session_options({**DEFAULTS, **options}), providers=["CPUExecutionProvider"]
         )
     except ORT_ERRORS as error:
         hint = "compile it again with the installed versions"
