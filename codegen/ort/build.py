@@ -141,6 +141,8 @@ class Builder:
         contrib: bool = False,
     ) -> ir.Node:
         """A new node with these outputs, before the call."""
+        if contrib:
+            self.model.opset_imports.setdefault(CONTRIB, 1)
         node = ir.node(
             op_type,
             list(inputs),

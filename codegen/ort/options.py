@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
 import onnxruntime as ort
 
+from optc.cores import physical_cores
 from optc.errors import UserError
 from optc.registry import did_you_mean
 
@@ -41,21 +41,6 @@ def session_options(options: Mapping[str, Any]) -> ort.SessionOptions:
                 raise UserError(f"the cpu target has no option {key!r}", hint=did_you_mean(key, DEFAULTS))
             setattr(result, key, _ENUMS.get((key, value), value))
     return result
-
-
-def physical_cores() -> int:
-    """Physical cores among the CPUs that this process may use; never more than those CPUs."""
-    usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
-    cores = {_core_of(cpu) for cpu in usable}
-    return max(1, min(len(cores), len(usable)))
-
-
-def _core_of(cpu: int) -> str:
-    try:
-        with open(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list") as file:  # noqa: PTH123
-            return file.read().strip()
-    except OSError:  # not Linux, or no sysfs in this container
-        return str(cpu)
 
 
 _LEVELS = ort.GraphOptimizationLevel

@@ -1,0 +1,219 @@
+"""compile(): capture, verify, pipeline, gate, legalize, emit. The file to read first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+
+from optc import data, gating, manifest, observers, registry, report, verify
+from optc.artifact import Artifact
+from optc.capture import Captured, capture
+from optc.cores import physical_cores
+from optc.errors import InvalidModel, UserError
+from optc.passbase import Context, Feeds
+from optc.pipeline import Observer, Pipeline, Record
+from optc.target import Target
+
+Progress = Callable[[Iterable[Any], str], Iterable[Any]]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for, checked before any work is done."""
+
+    target: Target
+    pipeline: Pipeline
+    explicit: (
+        bool  # the user wrote the pipeline: the gate reports, but undoes nothing unless it was asked for
+    )
+    gate: bool
+    gate_seconds: float
+    decisions: Mapping[str, str] | None
+    max_error: float | None
+    threads: int
+    seed: int
+    target_options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def compile(
+    source: Any,
+    example_inputs: Any = None,
+    *,
+    target: str = "cpu",
+    pipeline: str | Pipeline | None = None,
+    level: int = 1,
+    dynamic_shapes: Any = None,
+    calibration: Any = None,
+    max_error: float | None = None,
+    metric: Callable[..., float] | None = None,
+    max_drop: float | None = None,
+    gate: bool | None = None,
+    gate_seconds: float = 30.0,
+    seed: int = 0,
+    threads: int | None = None,
+    target_options: Mapping[str, Any] | None = None,
+    inputs: Mapping[str, Any] | None = None,
+    decisions: str | Path | None = None,
+    dump: str | Path | None = None,
+    output: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Artifact:
+    """Compiles a model for a target.
+
+    Args:
+        source: nn.Module, ExportedProgram, GraphModule, path, ``package.module:factory`` text,
+            onnx.ModelProto or onnx_ir.Model. It is not changed.
+        example_inputs: what a module is called with; optional for an ONNX model.
+        target: name of the target.
+        pipeline: pipeline text (or a Pipeline) instead of a level.
+        level: 0 captures and legalizes, 1 is exact, higher levels may lose accuracy.
+        dynamic_shapes: as `torch.export.export` takes them.
+        calibration: a dict of arrays whose axis 0 is the batch axis, an iterable of input dicts, or a
+            callable that returns either; lossy passes calibrate on it, and errors are taken on it.
+        max_error: the largest relative L2 error that a lossy pass may have.
+        metric: ``metric(run) -> float``, higher is better, where ``run`` maps inputs to outputs by name.
+        max_drop: how much worse (absolute) the metric may get.
+        gate: measure on this machine and undo what does not pay; None is yes for levels and no for an
+            explicit pipeline.
+        gate_seconds: time budget of the gate.
+        seed: of everything random.
+        threads: to run and to measure with; None is the number of physical cores.
+        target_options: options of the target.
+        inputs: example feeds by graph input name, instead of the factory's or random ones.
+        decisions: directory of an earlier artifact whose gate decisions are used again, unmeasured.
+        dump: directory for a listing after every pass.
+        output: directory to save the artifact to; it is checked before the work starts.
+        progress: wraps an iterable and a description to show progress.
+
+    Raises:
+        UserError: what was asked for cannot be done; the message says why and what to do.
+        VerifyError: a pass broke the model: a defect of the pass.
+    """
+    if (metric is None) != (max_drop is None):
+        raise UserError("metric and max_drop belong together", hint="give both, or neither")
+    request = Request(
+        target=_usable(registry.find_target(target)),
+        pipeline=_pipeline(registry.find_target(target), pipeline, level, calibration),
+        explicit=pipeline is not None,
+        gate=decisions is None and (gate if gate is not None else pipeline is None),
+        gate_seconds=gate_seconds,
+        decisions=None if decisions is None else manifest.read(Path(decisions)).decisions,
+        max_error=max_error,
+        threads=threads if threads is not None else physical_cores(),
+        seed=seed,
+        target_options=dict(target_options or {}),
+    )
+    if output is not None:
+        Artifact.check_destination(Path(output))
+    captured = capture(
+        source, example_inputs, dynamic_shapes=dynamic_shapes, inputs=inputs, seed=seed, progress=progress
+    )
+    artifact = _compile(captured, request, calibration, dump, progress)
+    if output is not None:
+        artifact.save(output)
+    return artifact
+
+
+def open_model(source: str) -> ir.Model:
+    """The model of a file, artifact directory or factory, for commands that only look at it."""
+    path = Path(source)
+    if path.is_dir():
+        return capture(path / "model.onnx").model
+    return capture(source).model
+
+
+def _usable(target: Target) -> Target:
+    if reason := target.check_machine():
+        raise UserError(f"the target {target.name!r} cannot be used here: {reason}")
+    return target
+
+
+def _pipeline(target: Target, pipeline: str | Pipeline | None, level: int, calibration: Any) -> Pipeline:
+    if isinstance(pipeline, Pipeline):
+        return pipeline
+    if pipeline is not None:
+        return Pipeline.parse(pipeline)
+    if level not in target.pipelines:
+        have = ", ".join(str(known) for known in sorted(target.pipelines))
+        raise UserError(
+            f"the target {target.name!r} has no optimization level {level}", hint=f"levels: {have}"
+        )
+    if level == 3 and calibration is None:
+        raise UserError("level 3 needs calibration data", hint="give --calib, or calibration= in Python")
+    return Pipeline.parse(target.pipelines[level])
+
+
+def _compile(
+    captured: Captured,
+    request: Request,
+    calibration: Any,
+    dump: str | Path | None,
+    progress: Progress | None,
+) -> Artifact:
+    if found := verify.check(captured.model):
+        raise InvalidModel(f"the captured model is not valid: {found[0]}", where=captured.source)
+    example = captured.examples[0] if captured.examples else None
+    samples: list[Feeds] = data.calibration_samples(calibration, example)
+    ctx = Context(
+        target=request.target,
+        examples=captured.examples,
+        calibration=samples or None,
+        lowerings=request.decisions or {},
+        seed=request.seed,
+        threads=request.threads,
+    )
+    if progress is not None:
+        ctx.progress = progress
+    plain = captured.model.clone()
+    compare = observers.Compare(samples or captured.examples, request.max_error)
+    watchers: list[Observer] = [observers.Verify(), compare, observers.Sizes()]
+    if dump is not None:
+        watchers.insert(1, observers.Dump(Path(dump)))
+    for watcher in watchers:
+        watcher.start(captured.model)
+    model, records = request.pipeline.run(captured.model, ctx, watchers)
+    outcome = gating.run(plain, model, records, request, ctx) if request.gate else gating.ungated(ctx)
+    ctx = replace(ctx, lowerings=outcome.decisions)
+    model, legalized = _legalize(outcome.model or model, ctx, watchers, len(records))
+    verify.verify(model, target=request.target, after="legalize")
+    error, _ = compare.judge(model, exact=False)
+    records += legalized
+    summary = {
+        "source": captured.source,
+        "target": request.target.name,
+        "inputs": {"interface": report.interface(plain), "samples": captured.examples_note},
+        "threads": request.threads,
+        "passes": [report.entry(record) for record in records],
+        "final": report.whole(
+            records,
+            error=error,
+            timing=outcome.timing,
+            size=(report.weight_bytes(plain), report.weight_bytes(model)),
+        ),
+    }
+    return Artifact.make(
+        model,
+        captured=captured,
+        target=request.target,
+        pipeline=str(request.pipeline),
+        decisions=outcome.decisions,
+        report=summary,
+        options={"threads": request.threads, **request.target_options},
+    )
+
+
+def _legalize(
+    model: ir.Model, ctx: Context, watchers: list[Observer], number: int
+) -> tuple[ir.Model, list[Record]]:
+    """Runs legalize; if a kernel's results differ from the body it stands for, everything is inlined."""
+    step = Pipeline((registry.find_pass("legalize")(),))
+    model, records = step.run(model, ctx, watchers, first=number)
+    if records[0].undone is None:
+        return model, records
+    inline = {lowering.family: "inline" for lowering in ctx.target.lowerings}
+    model, again = step.run(model, replace(ctx, lowerings=inline), watchers, first=number + 1)
+    return model, records + again
