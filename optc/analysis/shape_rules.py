@@ -3,15 +3,19 @@
 The library assumes that what it cannot see does not matter: that two different symbols broadcast to the first
 one, that `Split` sizes given at run time are equal parts, that `Squeeze` with run-time axes drops the ones. A
 rewrite that trusts such a shape changes results, so here those dims become fresh symbols or unknown shapes.
+What the library could know and does not (integers in shape tensors) is in `shape_values`.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 
 import onnx_ir as ir
 from onnx_shape_inference import ShapeInferenceContext, registry
+
+from optc.analysis import shape_values
 
 Rule = Callable[[ShapeInferenceContext, ir.Node], None]
 Dim = int | ir.SymbolicDim
@@ -39,15 +43,42 @@ def install() -> None:
         "AveragePool": _ceil_pool,
         "MaxPool": _ceil_pool,
         "LpPool": _ceil_pool,
+        **shape_values.WRAPPERS,
     }.items():
         _wrap(op_type, wrapper)
+    for domain, op_type, _ in list(registry.iter_supported()):
+        _wrap(op_type, _tidy, domain)
 
 
-def _wrap(op_type: str, wrapper: Callable[[Rule], Rule]) -> None:
-    rules = {since: registry.get("", op_type, since) for since in registry.version_boundaries("", op_type)}
+def _wrap(op_type: str, wrapper: Callable[[Rule], Rule], domain: str = "") -> None:
+    versions = dict.fromkeys(registry.version_boundaries(domain, op_type))
+    rules = {since: registry.get(domain, op_type, since) for since in versions}
     for since, rule in rules.items():
         assert rule is not None
-        registry.register("", op_type, since_version=since)(wrapper(rule))
+        registry.register(domain, op_type, since_version=since)(wrapper(rule))
+
+
+def _tidy(library: Rule) -> Rule:
+    """Arithmetic on symbols can end in a plain number, which the library leaves as a symbol named ``2``."""
+
+    def rule(ctx: ShapeInferenceContext, node: ir.Node) -> None:
+        library(ctx, node)
+        for output in node.outputs:
+            if output.shape is not None and any(_is_number(dim) for dim in output.shape):
+                output.shape = ir.Shape([_number(dim) for dim in output.shape])
+            known = ctx.get_symbolic_value(output)
+            if known is not None and any(_is_number(element) for element in known):
+                ctx.set_symbolic_value(output, [_number(element) for element in known])
+
+    return rule
+
+
+def _is_number(dim: Dim) -> bool:
+    return isinstance(dim, ir.SymbolicDim) and re.fullmatch(r"-?\d+", dim.value or "") is not None
+
+
+def _number(dim: Dim) -> Dim:
+    return int(dim.value or "") if isinstance(dim, ir.SymbolicDim) and _is_number(dim) else dim
 
 
 def _broadcast(library: Rule) -> Rule:
@@ -63,10 +94,17 @@ def _broadcast(library: Rule) -> Rule:
 def _expand(library: Rule) -> Rule:
     def rule(ctx: ShapeInferenceContext, node: ir.Node) -> None:
         declared = node.outputs[0].shape
-        target = ctx.get_symbolic_value(node.inputs[1]) if node.inputs[1] is not None else None
         library(ctx, node)
-        if target is not None and node.inputs[0] is not None:
-            _loosen(ctx, node.outputs[0], declared, [node.inputs[0].shape, ir.Shape(target)], kept=0)
+        data, sizes = node.inputs
+        if data is None or sizes is None or data.shape is None:
+            return
+        target = ctx.get_symbolic_value(sizes)
+        if target is not None:
+            _loosen(ctx, node.outputs[0], declared, [data.shape, ir.Shape(target)], kept=0)
+        elif sizes.shape is not None and sizes.shape.is_static() and len(sizes.shape) == 1:
+            known = [1] * (sizes.shape.numpy()[0] - len(data.shape)) + list(data.shape)
+            dims = [d if isinstance(d, int) and d != 1 else ctx.new_symbolic_dim() for d in known]
+            ctx.set_shape(node.outputs[0], ir.Shape(dims))
 
     return rule
 
@@ -100,11 +138,29 @@ def _loosen(
         if any(isinstance(d, int) and d != 1 for d in met):
             continue
         symbols = [d for d in met if isinstance(d, ir.SymbolicDim)]
-        if all(_same(symbols[0], other) for other in symbols[1:]) or _is_known(declared, rank, axis):
+        if _is_known(declared, rank, axis):
             continue
-        dims[axis] = ctx.new_symbolic_dim()
+        if symbols:
+            dims[axis] = _merged(symbols) or ctx.new_symbolic_dim()
     if dims != list(shape):
         output.shape = ir.Shape(dims)
+
+
+def _merged(symbols: Sequence[ir.SymbolicDim]) -> ir.SymbolicDim | None:
+    """What the symbols broadcast to, or None where that depends on their values."""
+    merged = symbols[0]
+    for other in symbols[1:]:
+        if _same(merged, other) or _caps(merged, other):
+            merged = other if _caps(merged, other) else merged
+        elif not _caps(other, merged):
+            return None
+    return merged
+
+
+def _caps(capped: ir.SymbolicDim, dim: ir.SymbolicDim) -> bool:
+    """Whether ``capped`` is ``Min(n, dim)`` with n > 1 (a slice of a table): they broadcast to ``dim``."""
+    match = re.fullmatch(r"Min\((\d+), (.+)\)", capped.value or "")
+    return match is not None and int(match[1]) > 1 and match[2] == dim.value
 
 
 def _is_known(declared: ir.Shape | None, rank: int, axis: int) -> bool:

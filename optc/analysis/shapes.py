@@ -125,7 +125,7 @@ def _collect_notes(model: ir.Model) -> None:
 def _note_ints(value: ir.Value) -> None:
     value.const_value = None  # a copy of the note that would go stale when the producer is edited
     note = value.metadata_props.pop(SYM_DATA_KEY, None)
-    if note is None:
+    if note is None or value.dtype is None or not value.dtype.is_integer() or len(value.shape or ()) > 1:
         value.meta.pop(INTS_KEY, None)
     else:
         value.meta[INTS_KEY] = tuple(json.loads(note))
