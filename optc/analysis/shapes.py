@@ -86,7 +86,7 @@ def is_marked_unknown(value: ir.Value) -> bool:
 
 def _attempt(model: ir.Model, policy: str) -> bool:
     try:
-        infer_symbolic_shapes(model, policy=policy, warn_on_missing=False)
+        infer_symbolic_shapes(model, policy=policy, warn_on_missing=False, adopt_declared_symbols=False)
     except _FAILURES as error:
         _log.debug("shape inference (%s): %s (%s)", policy, error, error.__cause__)
         return False
