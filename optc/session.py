@@ -84,7 +84,7 @@ def run_session(session: ort.InferenceSession, feeds: Mapping[str, Any]) -> dict
 
 def _session_options(threads: int | None, optimize: bool, options: Mapping[str, Any]) -> ort.SessionOptions:
     result = ort.SessionOptions()
-    result.log_severity_level = 3  # warnings are about weights that an optimizer removed: nothing to act on
+    result.log_severity_level = 4  # failures come as exceptions; they need not be printed as well
     if threads is not None:
         result.intra_op_num_threads = threads
     if not optimize:

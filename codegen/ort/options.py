@@ -32,7 +32,7 @@ def session_options(options: Mapping[str, Any]) -> ort.SessionOptions:
     result = ort.SessionOptions()
     result.intra_op_num_threads = options.get("threads") or physical_cores()
     result.inter_op_num_threads = 1  # a sequential session has no use for a second pool
-    result.log_severity_level = 3  # warnings are about weights that the runtime's optimizer made superfluous
+    result.log_severity_level = 4  # failures come as exceptions; they need not be printed as well
     for key, value in options.items():
         if "." in key:
             result.add_session_config_entry(key, str(value))
