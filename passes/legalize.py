@@ -30,13 +30,14 @@ class Legalize(Pass):
         """Calls without a lowering that accepts them get the function's body in their place."""
         _check_decisions(ctx)
         done = _Done()
+        _inline_undone(model, ctx, done)
         try:
             for call in [n for n in model.graph.all_nodes() if rewrite.kind(n) is not None]:
                 _lower(call, model, ctx, done)
         finally:
             model.meta.pop(SCRATCH, None)
         inlined = rewrite.inline(model)
-        changed = inlined or bool(done.lowered)
+        changed = done.changed or inlined or bool(done.lowered)
         if changed:
             RemoveUnusedNodesPass()(model)  # weights whose packed copies took their place among them
             ctx.target.finalize(model)
@@ -51,7 +52,20 @@ class _Done:
 
     lowered: Counter[str] = field(default_factory=Counter)
     inlined: Counter[str] = field(default_factory=Counter)
+    changed: bool = False
     skipped: list[Skip] = field(default_factory=list)
+
+
+def _inline_undone(model: ir.Model, ctx: Context, done: _Done) -> None:
+    """Puts bodies in place first where nothing else may come: neighbours' lowerings look at plain nodes."""
+    undone = set()
+    for node in model.graph.all_nodes():
+        kind = rewrite.kind(node)
+        if kind is not None and not candidates(ctx.target, kind, ctx.lowerings):
+            undone.add(node.op_identifier())
+            done.inlined[kind] += 1
+    if undone:
+        done.changed = rewrite.inline(model, lambda function: function.identifier() in undone)
 
 
 def _lower(call: ir.Node, model: ir.Model, ctx: Context, done: _Done) -> None:

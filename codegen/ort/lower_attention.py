@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from optc.codegen.ort import mask
+from optc.codegen.ort import mask, projection_bias
 from optc.codegen.ort.build import Builder, Refuse
 from optc.codegen.ort.lowering import lowering, need_kernel, static
 from optc.rewrite import opset
@@ -39,9 +39,13 @@ def multi_head_attention(b: Builder) -> list[ir.Value]:
     heads = Heads(n, nk, static(b, "k", -1) // nk, static(b, "v", -1) // nk)
     q, k, v = b.arg("q"), b.arg("k"), b.arg("v")
     sequences = mask.Sequences(q, 1, k, 1)
-    if nk != n:
+    bias = None
+    if nk == n:
+        widths = (n * heads.size, n * heads.size, n * heads.value_size)
+        (q, k, v), bias = projection_bias.take(b, (q, k, v), widths)
+    else:
         k, v = _repeat(b, k, heads, heads.size), _repeat(b, v, heads, heads.value_size)
-    result, keep = _attend(b, heads, q, k, v, sequences)
+    result, keep = _attend(b, heads, q, k, v, sequences, bias)
     return [result if keep is None else _clear_rows(b, result, keep, heads)]
 
 
@@ -80,7 +84,13 @@ def _check(b: Builder) -> None:
 
 
 def _attend(
-    b: Builder, heads: Heads, q: ir.Value, k: ir.Value, v: ir.Value, sequences: mask.Sequences
+    b: Builder,
+    heads: Heads,
+    q: ir.Value,
+    k: ir.Value,
+    v: ir.Value,
+    sequences: mask.Sequences,
+    projection: ir.Value | None = None,
 ) -> tuple[ir.Value, ir.Value | None]:
     """The result [B, S, N*Dv], and the factor of its rows, [B|1, N|1, S|1, 1] or less, or None."""
     causal = bool(b.attribute("causal", 0))
@@ -88,7 +98,9 @@ def _attend(
     bias = None
     if "mask" in b.args or (causal and not unidirectional):
         bias = mask.additive(b, sequences, causal)
-    inputs = [q, k, v] if bias is None else [q, k, v, None, None, bias.bias]
+    inputs = [q, k, v, projection, None, None if bias is None else bias.bias]
+    while inputs[-1] is None:
+        inputs.pop()
     attrs = {"num_heads": heads.query, "scale": float(b.attribute("scale"))}
     attrs |= {"unidirectional": 1} if unidirectional else {}
     shape = None if q.shape is None else [*q.shape[:2], heads.query * heads.value_size]

@@ -14,16 +14,31 @@ from optc.match import is_constant
 from optc.rewrite import opset
 
 _GEMM_ATTRIBUTES = ("alpha", "beta", "transA", "transB")
-_MOST = 16  # projections of one input
 
 
 @lowering("PackedLinear", "MatMul", "packed-linear")
+def separate_linear(b: Builder) -> list[ir.Value]:
+    """A product each: the copies of a split cost more than is won, and attention can take the biases."""
+    x, turned = b.arg("x"), b.attribute("transB", 0)
+    outputs = []
+    for i, (weight, bias) in enumerate(_projections(b)):
+        out = b.result(i)
+        if turned:
+            b.insert("Gemm", [x, weight, *([] if bias is None else [bias])], [out], attrs={"transB": 1})
+        elif bias is None:
+            b.insert("MatMul", [x, weight], [out])
+        else:
+            b.insert("Add", [b.op("MatMul", x, weight, shape=out.shape), bias], [out])
+        outputs.append(out)
+    return outputs
+
+
+@lowering("PackedLinear", "PackedMatMul", "packed-linear")
 def packed_linear(b: Builder) -> list[ir.Value]:
     """One product with all weights side by side, then a split."""
     if opset(b.model) < 13:
         raise Refuse("written for opset 13 and newer")
-    weights = [b.args[f"w{i}"] for i in range(1, _MOST) if f"w{i}" in b.args]
-    biases = [b.args.get(f"b{i + 1}") for i in range(len(weights))]
+    weights, biases = zip(*_projections(b), strict=True)
     turned = bool(b.attribute("transB", 0))  # [N, K] weights of a Gemm
     widths = [_width(w, 0 if turned else 1) for w in weights]
     parts = [_bias(bias, width, w) for bias, width, w in zip(biases, widths, weights, strict=True)]
@@ -57,6 +72,12 @@ def fused_gemm(b: Builder) -> list[ir.Value]:
     c = [b.args["c"]] if "c" in b.args else []
     b.insert(op, [b.arg("a"), b.arg("b"), *c], [out], attrs=attrs, contrib=op == "FusedGemm")
     return [out]
+
+
+def _projections(b: Builder) -> list[tuple[ir.Value, ir.Value | None]]:
+    """The weights and their biases, in order."""
+    numbers = range(1, len(b.args))
+    return [(b.args[f"w{i}"], b.args.get(f"b{i}")) for i in numbers if f"w{i}" in b.args]
 
 
 def _tensor(value: ir.Value) -> ir.TensorProtocol:

@@ -270,3 +270,45 @@ def test_undone_family_is_inlined() -> None:
     lowered, report = legalized(attention(), attention="inline")
     assert "MultiHeadAttention" not in ops(lowered)
     assert report.detail["inlined"] == {"MultiHeadAttention": 1}
+
+
+def projected(biased: tuple[bool, bool, bool], shared: bool = False) -> ir.Model:
+    """Attention whose query, key and value are products of one input, some with a bias."""
+    model = attention(causal=1, same=True)
+    call = next(iter(model.graph))
+    rng = np.random.default_rng(7)
+    x = model.graph.inputs[0]
+    for i, has_bias in enumerate(biased):
+        arrays = {f"w{i}": rng.standard_normal((N * D, N * D)), f"b{i}": rng.standard_normal(N * D)}
+        made = {}
+        for name, array in arrays.items():
+            tensor = ir.tensor(array.astype(np.float32), name=name)
+            made[name] = ir.Value(
+                name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor
+            )
+            model.graph.register_initializer(made[name])
+        product = ir.node("MatMul", [x, made[f"w{i}"]])
+        nodes = [product]
+        if has_bias:
+            nodes.append(ir.node("Add", [made[f"b{i}"], product.outputs[0]]))
+        model.graph.insert_before(call, nodes)
+        result = nodes[-1].outputs[0]
+        result.shape, result.type = x.shape.copy(), x.type
+        call.replace_input_with(i, result)
+        if shared and has_bias:
+            model.graph.outputs.append(result)
+    del model.graph.inputs[1:]
+    return model
+
+
+@pytest.mark.parametrize("biased", [(True, True, True), (True, False, True), (False, False, False)], ids=str)
+def test_projection_biases_move_into_the_kernel(biased: tuple[bool, bool, bool]) -> None:
+    x = {"q": feeds(3, 5, 5)["q"]}
+    lowered = assert_lowers(projected(biased), x)
+    assert ops(lowered) == ["MatMul"] * 3 + ["MultiHeadAttention"]
+    assert (list(lowered.graph)[-1].inputs[3:4] != ()) == any(biased)
+
+
+def test_projection_bias_that_others_need_stays() -> None:
+    lowered = assert_lowers(projected((True, True, True), shared=True), {"q": feeds(3, 5, 5)["q"]})
+    assert ops(lowered).count("Add") == 3

@@ -28,7 +28,10 @@ def packed(widths: tuple[int, ...], biased: tuple[bool, ...], x=("b", "s", 6), c
 @pytest.mark.parametrize("biased", [(True, True, True), (False, False, False), (True, False, True)])
 @pytest.mark.parametrize("widths", [(8, 8, 8), (8, 4, 2)])
 def test_projections_become_one_product(widths: tuple[int, ...], biased: tuple[bool, ...]) -> None:
-    lowered = assert_lowers(packed(widths, biased), {"x": RNG.standard_normal((3, 5, 6)).astype(np.float32)})
+    feeds = {"x": RNG.standard_normal((3, 5, 6)).astype(np.float32)}
+    apart = ops(assert_lowers(packed(widths, biased), feeds))
+    assert apart == [op for each in biased for op in (["MatMul", "Add"] if each else ["MatMul"])]
+    lowered = assert_lowers(packed(widths, biased), feeds, packed_linear="PackedMatMul")
     assert ops(lowered) == (["MatMul", "Add", "Split"] if any(biased) else ["MatMul", "Split"])
     assert not any(name.startswith("w1") for name in lowered.graph.initializers)  # packed copies replace them
 
@@ -43,19 +46,21 @@ def test_turned_weights_become_one_gemm(biased: tuple[bool, ...]) -> None:
     body = f"({', '.join(names)}) => (y1, y2) {{ {lines} }}"
     outputs = [("f", ("b", 8)), ("f", ("b", 4))]
     model = call_model("PackedLinear", names, body, {"transB": 1}, outputs, constants=arrays)
-    lowered = assert_lowers(model, {"x": RNG.standard_normal((3, 6)).astype(np.float32)})
-    assert ops(lowered) == ["Gemm", "Split"]
+    feeds = {"x": RNG.standard_normal((3, 6)).astype(np.float32)}
+    assert ops(assert_lowers(model, feeds)) == ["Gemm", "Gemm"]
+    assert ops(assert_lowers(model, feeds, packed_linear="PackedMatMul")) == ["Gemm", "Split"]
 
 
 def test_packed_weights_are_not_held_twice() -> None:
-    lowered, _ = legalized(packed((8, 8), (False, False)))
+    lowered, _ = legalized(packed((8, 8), (False, False)), packed_linear="PackedMatMul")
     weight = next(iter(lowered.graph)).inputs[1].const_value
     assert weight.shape == (6, 16)
     assert not getattr(weight, "cache", True)
 
 
 def test_changing_weights_are_inlined() -> None:
-    lowered, report = legalized(packed((8, 8), (False, False), constant=False))
+    model = packed((8, 8), (False, False), constant=False)
+    lowered, report = legalized(model, packed_linear="PackedMatMul")
     assert "'w1' is not a constant" in report.skipped[0].reason
     assert ops(lowered).count("MatMul") == 2
 
