@@ -22,6 +22,9 @@ from optc.analysis.stream import plain_segments, residual_segments
 class Block:
     """A repeated piece of the stream; replacing it by identity is rewiring the uses of exit to entry.
 
+    That holds on plain nodes. A fused skip-norm gives the sum and its norm at once, so its node closes one
+    block and opens the next: inline the functions before rewiring.
+
     Attributes:
         index: position in ``Blocks.blocks``.
         kind: "transformer", "conv", "mlp", "recurrent", or "transition" (what lies between two residual
