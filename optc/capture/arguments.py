@@ -28,8 +28,8 @@ def call_of(module: torch.nn.Module, example_inputs: Any) -> Call:
     """Binds example inputs to the parameters of ``module.forward``.
 
     Args:
-        example_inputs: a tuple or list of positional arguments, a dict of keyword arguments, or a single
-            argument. Arrays become tensors.
+        example_inputs: a tuple or list of positional arguments, a dict of keyword arguments, a tuple that
+            ends in such a dict, or a single argument. Arrays become tensors.
 
     Raises:
         UserError: they do not fit.
@@ -39,7 +39,7 @@ def call_of(module: torch.nn.Module, example_inputs: Any) -> Call:
     if example_inputs is None:
         hint = "pass example_inputs: a tuple, or a dict by parameter name"
         raise UserError("a PyTorch module can only be captured with example inputs", where=where, hint=hint)
-    args, kwargs = _split(forward, _pytree.tree_map(_tensor, example_inputs))
+    args, kwargs = _split(forward, _distinct_tensors(example_inputs))
     try:
         bound = forward.bind(*args, **kwargs).arguments
     except TypeError as error:
@@ -61,10 +61,13 @@ def to_numpy(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
 
 def _split(forward: inspect.Signature, example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     if isinstance(example, tuple) and not hasattr(example, "_fields"):
+        *args, last = example or (None,)
+        if isinstance(last, Mapping) and not _binds(forward, *example) and _binds(forward, *args, **last):
+            return tuple(args), dict(last)
         return example, {}
     if isinstance(example, list):
         return (tuple(example) if _binds(forward, *example) else (example,)), {}
-    if isinstance(example, Mapping) and (_binds(forward, **example) or not _binds(forward, example)):
+    if isinstance(example, Mapping) and (_binds(forward, **example) or len(forward.parameters) != 1):
         return (), dict(example)
     return (example,), {}
 
@@ -77,8 +80,19 @@ def _binds(forward: inspect.Signature, *args: Any, **kwargs: Any) -> bool:
     return True
 
 
-def _tensor(value: Any) -> Any:
-    return torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+def _distinct_tensors(example: Any) -> Any:
+    """Every array a tensor of its own, without a copy: torch.export takes two uses of one tensor for one input."""
+    seen: set[int] = set()
+
+    def distinct(value: Any) -> Any:
+        if isinstance(value, np.ndarray):
+            return torch.from_numpy(value)
+        if not isinstance(value, torch.Tensor) or id(value) not in seen:
+            seen.add(id(value))
+            return value
+        return value.detach()
+
+    return _pytree.tree_map(distinct, example)
 
 
 def _check_leaf(leaf: Any, where: str) -> None:

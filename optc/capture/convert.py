@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import re
 
 import onnx_ir as ir
 import torch
 from torch.export import ExportedProgram
+from torch.export.graph_signature import OutputKind
 
 from optc.errors import CaptureError
 
@@ -14,9 +16,13 @@ from .exporter_fixes import adapted
 from .provenance import innermost
 from .quiet import quiet
 
+_log = logging.getLogger(__name__)
+
 
 def to_ir(program: ExportedProgram, name: str) -> ir.Model:
     """Converts ``program``, which is left as it was; weights are shared.
+
+    Warns of state that the program changes in place, since a graph returns results only.
 
     Raises:
         CaptureError: an operator has no ONNX form.
@@ -27,7 +33,17 @@ def to_ir(program: ExportedProgram, name: str) -> ir.Model:
     except torch.onnx.OnnxExporterError as error:
         raise _explained(error, program, name) from error
     assert exported is not None
+    changed = _changed_in_place(exported.exported_program)
+    if changed:
+        _log.warning("%s changes %s in place; the captured model does not", name, ", ".join(changed))
     return exported.model
+
+
+def _changed_in_place(program: ExportedProgram | None) -> list[str]:
+    """Buffers and inputs; known only of a program without in-place operators, which is what was converted."""
+    kinds = (OutputKind.BUFFER_MUTATION, OutputKind.USER_INPUT_MUTATION)
+    specs = program.graph_signature.output_specs if program is not None else ()
+    return [str(spec.target) for spec in specs if spec.kind in kinds]
 
 
 def _explained(error: BaseException, program: ExportedProgram, name: str) -> CaptureError:

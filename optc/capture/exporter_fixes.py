@@ -22,6 +22,7 @@ def adapted(program: ExportedProgram) -> Iterator[None]:
                 if node.op == "call_function":
                     _view_as_reshape(node, undo)
                     _promote_subtrahend(node, undo)
+        _drop_constant_outputs(program.graph_module.graph.output_node(), undo)
         yield
 
 
@@ -50,3 +51,12 @@ def _promote_subtrahend(node: torch.fx.Node, undo: ExitStack) -> None:
     node.replace_input_with(tensor, cast)
     undo.callback(node.graph.erase_node, cast)
     undo.callback(node.replace_input_with, cast, tensor)
+
+
+def _drop_constant_outputs(output: torch.fx.Node, undo: ExitStack) -> None:
+    """The exporter takes every output that is not None for a tensor; the signature keeps the constants."""
+    results = output.args[0]
+    if not isinstance(results, (tuple, list)) or all(isinstance(r, torch.fx.Node) for r in results):
+        return
+    undo.callback(setattr, output, "args", output.args)
+    output.args = (tuple(r if isinstance(r, torch.fx.Node) else None for r in results),)

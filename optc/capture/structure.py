@@ -138,7 +138,7 @@ def from_json(data: Json) -> Structure:
         if kind not in data:
             continue
         children = tuple(from_json(child) for child in data[kind])
-        keys = tuple(data.get("keys", range(len(children))))
+        keys = tuple(tuple(k) if isinstance(k, list) else k for k in data.get("keys", range(len(children))))
         if len(keys) != len(children):
             raise ValueError(f"{len(keys)} keys for {len(children)} items")
         return Branch(kind, keys, children, str(data.get("class", "")), data.get("context"))

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import inspect
-import logging
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch.export import ExportedProgram
-from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind
+from torch.export.graph_signature import ConstantArgument, InputKind
 from torch.utils import _pytree
 
 from . import dims
@@ -22,8 +21,6 @@ from .program import export
 from .provenance import keep_sources_only
 from .torch_signature import signature_of
 from .weights import share_tied
-
-_log = logging.getLogger(__name__)
 
 
 def capture_module(
@@ -68,7 +65,6 @@ def _captured(
     symbols = dims.symbol_names(
         [(name, fakes[i], specs[i] if specs else None) for name, i in zip(inputs, tensors, strict=True)]
     )
-    _warn_of_lost_state(program, source)
     model = to_ir(program, source)
     keep_sources_only(model)
     share_tied(model)
@@ -87,10 +83,3 @@ def _input_values(program: ExportedProgram) -> list[Any]:
 
 def _array(value: Any) -> np.ndarray[Any, Any]:
     return to_numpy(value) if isinstance(value, torch.Tensor) else np.asarray(value)
-
-
-def _warn_of_lost_state(program: ExportedProgram, source: str) -> None:
-    changes = (OutputKind.BUFFER_MUTATION, OutputKind.USER_INPUT_MUTATION)
-    changed = [str(spec.target) for spec in program.graph_signature.output_specs if spec.kind in changes]
-    if changed:
-        _log.warning("%s changes %s in place; the captured model does not", source, ", ".join(changed))

@@ -48,8 +48,10 @@ def _keys(spec: _pytree.TreeSpec) -> Path:
     context, count = spec.context, len(spec.children())
     if _pytree.is_namedtuple_class(context):
         return tuple(context._fields)
-    # A dict's context is its keys; a defaultdict's and a dataclass's has them in one of its parts.
-    for candidate in (context, *(context if isinstance(context, (list, tuple)) else ())):
-        if isinstance(candidate, (list, tuple)) and len(candidate) == count and spec.type not in (list, tuple):
-            return tuple(candidate)
+    if spec.type in (list, tuple) or not isinstance(context, (list, tuple)):
+        return tuple(range(count))
+    # The keys are the context of a dict or a ModelOutput, and one part of it for a defaultdict or a dataclass.
+    for names in (*(part for part in context if isinstance(part, (list, tuple))), context):
+        if len(names) == count:
+            return tuple(names)
     return tuple(range(count))
