@@ -9,10 +9,12 @@ import traceback
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
-import click
 import typer
 
 from optc.errors import OptcError, UserError
+
+# typer carries its own click, so the base of its errors is reached through typer.
+_ClickError: type[Exception] = next(t for t in typer.BadParameter.__mro__ if t.__name__ == "ClickException")
 
 app = typer.Typer(
     add_completion=False,
@@ -182,13 +184,13 @@ def run_command(arguments: list[str]) -> int:
     try:
         result = typer.main.get_command(app).main(arguments, prog_name="optc", standalone_mode=False)
         return result if isinstance(result, int) else 0
-    except click.exceptions.NoArgsIsHelpError as error:
-        sys.stdout.write(error.format_message() + "\n")
-        return 0
-    except click.ClickException as error:
-        error.show()
+    except _ClickError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            sys.stdout.write(f"{error}\n")
+            return 0
+        error.show()  # type: ignore[attr-defined]
         return 2
-    except (click.Abort, KeyboardInterrupt):
+    except (typer.Abort, KeyboardInterrupt):
         sys.stderr.write("optc: interrupted; nothing was written\n")
         return 130
     except UserError as error:

@@ -29,7 +29,7 @@ def _legal(model: ir.Model, node: ir.Node) -> str | None:
 TARGET = Target(
     name="cpu",
     summary="ONNX Runtime on the CPU; the artifact's model.onnx runs in any stock onnxruntime",
-    pipelines={0: "", 1: "simplify, fuse", 2: "simplify, fuse", 3: "simplify, fuse"},
+    pipelines={0: "", 1: "simplify, fuse"},
     legal=_legal,
     lowerings=(  # of one kind in order of preference
         lower_attention.multi_head_attention,
