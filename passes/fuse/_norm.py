@@ -196,6 +196,19 @@ def _fitted(operand: ir.Value | None, normal: Sequence[int | ir.SymbolicDim] | N
     return None if array is None else newnode.constant(array.reshape(array.shape[extra:]))
 
 
+def filled(operand: ir.Value, normal: Sequence[int | ir.SymbolicDim]) -> Operand | None:
+    """``operand`` in the normalised shape; a constant that broadcasts to it is written out."""
+    fitted = _fitted(operand, normal)
+    sizes = [size for size in normal if isinstance(size, int)]
+    if fitted is not None or len(sizes) != len(normal) or operand.shape is None:
+        return fitted
+    pairs = zip(reversed(list(operand.shape)), reversed(sizes), strict=False)
+    if operand.shape.rank() > len(sizes) or any(own not in (1, size) for own, size in pairs):
+        return None
+    array = match.constant(operand)
+    return None if array is None else newnode.constant(np.broadcast_to(array, sizes).copy())
+
+
 def _ones(output: ir.Value, normal: Sequence[int | ir.SymbolicDim] | None) -> Operand:
     sizes = [size for size in normal or () if isinstance(size, int)]
     if normal is None or len(sizes) != len(normal) or output.dtype is None:

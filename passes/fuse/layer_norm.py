@@ -12,7 +12,7 @@ from optc.newnode import Operand
 from optc.rewrite import Match, NearMiss, Pattern, opset
 
 from . import _norm_bodies
-from ._norm import Core, affine, centring, find_core, reduced_axes, squared, suffix_axis
+from ._norm import Core, affine, centring, filled, find_core, reduced_axes, squared, suffix_axis
 from ._widened import widened
 
 
@@ -52,13 +52,12 @@ def _native(node: ir.Node, model: ir.Model) -> Match:
     x, y = node.inputs[0], node.outputs[0]
     if any(output.uses() or output.is_graph_output() for output in node.outputs[1:]):
         raise NearMiss("its mean or deviation is read as well")
-    axis = native_axis(node)
-    inputs = [x, node.inputs[1], node.inputs[2] if len(node.inputs) > 2 else None]
-    return _fused(model, inputs, y, axis, match.attr_float(node, "epsilon", 1e-5), [node])
+    axis, affine = native_parts(node)
+    return _fused(model, [x, *affine], y, axis, match.attr_float(node, "epsilon", 1e-5), [node])
 
 
-def native_axis(node: ir.Node) -> int:
-    """The axis of a native norm counted from the end, once scale and bias are known to fit it."""
+def native_parts(node: ir.Node) -> tuple[int, list[Operand]]:
+    """The axis of a native norm counted from the end, and its scale and bias in the normalised shape."""
     if match.attr_int(node, "stash_type", 1) != 1:
         raise NearMiss("it does not compute in single precision")
     x, *affine = (value for value in node.inputs if value is not None)
@@ -66,9 +65,11 @@ def native_axis(node: ir.Node) -> int:
         raise NearMiss("the rank of its input is not known")
     axis = match.attr_int(node, "axis", -1)
     axis = axis if axis < 0 else axis - x.shape.rank()
-    if any(value.shape is None or list(value.shape) != list(x.shape)[axis:] for value in affine):
+    fitted = [filled(value, list(x.shape)[axis:]) for value in affine]
+    given = [value for value in fitted if value is not None]
+    if len(given) < len(fitted):
         raise NearMiss("its scale or bias does not have the normalised shape")
-    return axis
+    return axis, given
 
 
 def _fused(

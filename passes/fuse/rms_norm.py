@@ -14,7 +14,7 @@ from optc.rewrite import Match, Pattern, opset
 from . import _norm_bodies
 from ._norm import affine, centring, find_core, squared, suffix_axis
 from ._widened import widened
-from .layer_norm import native_axis
+from .layer_norm import native_parts
 
 
 class RMSNorm(Pattern):
@@ -28,8 +28,9 @@ class RMSNorm(Pattern):
     def match(self, node: ir.Node, model: ir.Model) -> Match | None:
         """The parts around the mean of squares, or a native RMSNormalization."""
         if node.op_type == "RMSNormalization":
-            axis, epsilon = native_axis(node), match.attr_float(node, "epsilon", 1e-5)
-            return _fused(model, [*node.inputs], node.outputs[0], axis, epsilon, [node])
+            axis, affine = native_parts(node)
+            epsilon = match.attr_float(node, "epsilon", 1e-5)
+            return _fused(model, [node.inputs[0], *affine], node.outputs[0], axis, epsilon, [node])
         if centring(squared(node.inputs[0])[1]) is not None:  # a layer norm: fused, or refused with a reason
             return None
         core = find_core(node)

@@ -121,6 +121,17 @@ def test_native(scale: str) -> None:
     assert _call(model).attributes["epsilon"].as_float() == pytest.approx(1e-3)
 
 
+def test_native_with_a_scale_that_broadcasts() -> None:
+    model = _model("y = LayerNormalization(x, one)")
+    fused_same(model, LayerNorm())
+    assert _call(model).inputs[1].shape == [4]
+
+
+def test_native_with_a_computed_scale_that_broadcasts_is_refused() -> None:
+    model = _model("g = ReduceMax<keepdims = 0>(x) y = LayerNormalization(x, g)")
+    assert "does not have the normalised shape" in refusal(model, LayerNorm())
+
+
 def test_native_with_its_mean_read_is_refused() -> None:
     model = _model("n, m = LayerNormalization(x, gamma) y = Sub(n, m)")
     assert "mean or deviation is read" in refusal(model, LayerNorm())
