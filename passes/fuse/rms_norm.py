@@ -28,9 +28,9 @@ class RMSNorm(Pattern):
     def match(self, node: ir.Node, model: ir.Model) -> Match | None:
         """The parts around the mean of squares, or a native RMSNormalization."""
         if node.op_type == "RMSNormalization":
-            axis, affine = native_parts(node)
+            axis, scales = native_parts(node)
             epsilon = match.attr_float(node, "epsilon", 1e-5)
-            return _fused(model, [node.inputs[0], *affine], node.outputs[0], axis, epsilon, [node])
+            return _fused(model, [node.inputs[0], *scales], node.outputs[0], axis, epsilon, [node])
         if centring(squared(node.inputs[0])[1]) is not None:  # a layer norm: fused, or refused with a reason
             return None
         core = find_core(node)
