@@ -276,6 +276,21 @@ CASES: dict[str, tuple[Callable[[], onnx.ModelProto], tuple[str, ...]]] = {
         lambda: model(Node("SwiGLU", ["x", "x"], ["y"], name="gate"), imports=[("", 28)]),
         ("'gate'", "SwiGLU"),
     ),
+    "declared output type that the operator does not give": (
+        lambda: model(Node("Cast", ["x"], ["y"], name="cast", to=7)),
+        ("cast", "tensor(int64)"),
+    ),
+    "inputs of different types": (
+        lambda: model(
+            Node("Add", ["x", "n"], ["y"], name="sum"),
+            inputs=[value("x"), value("n", (2, 2), TensorProto.INT64)],
+        ),
+        ("sum", "tensor(int64)"),
+    ),
+    "shapes that do not fit": (
+        lambda: model(Node("MatMul", ["x", "w"], ["y"], name="mm"), initializers=[raw([3, 1], bytes(12))]),
+        ("mm", "ncompatible dim"),
+    ),
     "absolute path": (lambda: external("/etc/passwd"), ("'w'", "/etc/passwd")),
     "path upwards": (lambda: external("../secret.bin"), ("'w'", "outside")),
     "path up and down": (lambda: external("sub/../../secret.bin"), ("'w'", "outside")),

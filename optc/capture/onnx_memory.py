@@ -18,6 +18,8 @@ from optc.opcheck import recursive_function
 from . import opset
 from .external import DataFiles
 from .proto_check import check_proto, graphs_of
+from .quiet import quiet
+from .runtime_check import check_types
 from .tensors import to_dense, to_ir
 
 _HINTS = {
@@ -49,11 +51,11 @@ def from_ir(model: ir.Model) -> ir.Model:
     """
     try:
         copy = model.clone()
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except _UNREADABLE as error:
+        _refuse([v for v in verify.check(model) if v.rule == "I1"], "onnx_ir.Model")
         hint = "every value that is used must be an input, an initializer or a node's output"
-        raise InvalidModel(
-            f"the model cannot be copied: {error}", where="onnx_ir.Model", hint=hint
-        ) from error
+        what = f"the model cannot be copied: {_root(error)}"
+        raise InvalidModel(what, where="onnx_ir.Model", hint=hint) from error
     _map_external(copy, "onnx_ir.Model")
     return _finished(copy, "onnx_ir.Model", model.ir_version)
 
@@ -62,7 +64,8 @@ def model_from_proto(proto: onnx.ModelProto, files: DataFiles, where: str) -> ir
     """Checks the parsed model, brings it into the IR and verifies it there; ``where`` is for messages."""
     try:
         check_proto(proto, where)
-        model = ir.from_proto(_without_sparse(proto, files, where))
+        with quiet():  # the IR warns about what the verifier refuses
+            model = ir.from_proto(_without_sparse(proto, files, where))
         _own_tensors(model, files, where)
         version = proto.ir_version
     except _UNREADABLE as error:
@@ -85,6 +88,7 @@ def _finished(model: ir.Model, where: str, ir_version: int) -> ir.Model:
     shapes.infer(model)
     opset.settle(model, where)
     _refuse(verify.check(model), where)
+    check_types(model, where)
     return model
 
 

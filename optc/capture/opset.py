@@ -104,9 +104,9 @@ def _refusal(node: ir.Node, source: int, target: int) -> str | None:
         return f"it would become {len(converted)} nodes"
     if not _accepts(node, target):
         return "its types are new"
-    attributes = ir.from_proto(converted[0]).attributes
     node.attributes.clear()
-    node.attributes.update(attributes)
+    for attribute in converted[0].attribute:
+        node.attributes[attribute.name] = ir.serde.deserialize_attribute(attribute)
     return None
 
 

@@ -78,7 +78,10 @@ def _check_graph(graph: onnx.GraphProto, where: str) -> None:
 def _check_nodes(nodes: Iterable[onnx.NodeProto], names: set[str], where: str) -> None:
     for index, node in enumerate(nodes):
         place = f"{where}, node {node.name or index!r} ({node.op_type})"
+        for name in (node.name, node.op_type, node.domain, *node.input):
+            _check_text(name, "node or value", place)
         for name in node.output:
+            _check_text(name, "output", place)
             if name and name in names:
                 raise InvalidModel(f"it defines {name!r}, which is defined before", where=place, hint=_RENAME)
             names.add(name)
@@ -113,11 +116,18 @@ def _check_type(declared: onnx.TypeProto, where: str) -> None:
                 )
 
 
+def _check_text(name: str | bytes, kind: str, where: str) -> None:
+    """protobuf hands out bytes where text is not UTF-8."""
+    if not isinstance(name, str):
+        raise InvalidModel(f"the {kind} name {name!r} is not UTF-8", where=where, hint=_RENAME)
+
+
 def _unique(names: Iterable[tuple[str, str]], where: str) -> None:
     seen: set[str] = set()
     for name, kind in names:
         if not name:
             raise InvalidModel(f"an {kind} has no name", where=where, hint=_RENAME)
+        _check_text(name, kind, where)
         if name in seen:
             raise InvalidModel(f"{kind} name {name!r} is used twice", where=where, hint=_RENAME)
         seen.add(name)

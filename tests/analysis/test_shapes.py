@@ -1,0 +1,163 @@
+"""Inferred shapes and integers are either right or unknown; a wrong one lets a pass change results."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from optc.analysis import shapes
+
+HEAD = '<ir_version: 10, opset_import: ["" : 20]>'
+
+
+def inferred(text: str) -> dict[str, ir.Value]:
+    model = ir.from_onnx_text(HEAD + text)
+    shapes.infer(model)
+    values = {v.name or "": v for node in model.graph for v in node.outputs}
+    return {**values, **{v.name or "": v for v in model.graph.inputs}}
+
+
+def test_symbols_flow_through() -> None:
+    values = inferred(
+        "g (float[B,S,4] x) => (y) { t = Transpose<perm = [1, 0, 2]>(x)  y = Concat<axis = 0>(t, t) }"
+    )
+    assert str(values["y"].shape) == "[2*S,B,4]"
+
+
+@pytest.mark.parametrize("op", ["Add", "Mul", "Max", "Pow", "Where"])
+def test_different_symbols_do_not_broadcast_to_the_first(op: str) -> None:
+    call = "Where(c, a, b)" if op == "Where" else f"{op}(a, b)"
+    values = inferred(f"g (bool[1] c, float[A,4] a, float[B,4] b) => (y) {{ y = {call} }}")
+    rows = values["y"].shape[0]
+    assert isinstance(rows, ir.SymbolicDim) and rows.value not in ("A", "B")
+    assert values["y"].shape[1] == 4
+
+
+def test_slice_of_a_table_broadcasts_to_what_it_was_cut_for() -> None:
+    values = inferred(
+        """g (float[B,S,4] x) => (y) <
+            float[1,9,4] table, int64[1] zero = {0}, int64[1] one = {1}, int64[1] end = {2}
+        > {
+            s = Shape(x)  n = Slice(s, one, end)  p = Slice(table, zero, n, one)  y = Add(x, p)
+        }"""
+    )
+    assert str(values["p"].shape) == "[1,Min(9, S),4]"
+    assert str(values["y"].shape) == "[B,S,4]"
+
+
+def test_run_time_split_sizes_and_squeeze_axes() -> None:
+    values = inferred(
+        """g (float[6] x, int64[2] sizes, float[1,3,1] z, int64[K] axes) => (a, b, c) {
+            a, b = Split(x, sizes)  c = Squeeze(z, axes)
+        }"""
+    )
+    assert all(isinstance(values[name].shape[0], ir.SymbolicDim) for name in "ab")
+    assert values["c"].shape is None and shapes.is_marked_unknown(values["c"])
+
+
+def test_branches_of_different_rank_have_no_rank() -> None:
+    values = inferred(
+        """g (bool c, float[3] x, int64[K] s) => (y) {
+            y = If (c) <
+                then_branch = t () => (p) { p = Neg(x) },
+                else_branch = e () => (q) { q = Reshape(x, s) }
+            >
+        }"""
+    )
+    assert values["y"].shape is None
+
+
+def test_growing_loop_value() -> None:
+    """The body concatenates: what it starts with is not what it ends with."""
+    values = inferred(
+        """g (int64 n, bool c, float[2] x) => (y) {
+            y = Loop (n, c, x) <
+                body = b (int64 i, bool go, float[L] carried) => (bool more, float[M] longer) {
+                    more = Identity(go)  longer = Concat<axis = 0>(carried, x)
+                }
+            >
+        }"""
+    )
+    assert values["y"].shape is not None and values["y"].shape[0] not in (2, 4)
+
+
+def test_integers_of_shape_tensors() -> None:
+    values = inferred(
+        """g (float[B,S,6] x) => (y) <int64[1] tail = {-1}, int64[1] at = {1}> {
+            s = Shape(x)  n = Gather(s, at)  t = Concat<axis = 0>(n, tail)  y = Reshape(x, t)
+            f = Cast<to = 1>(s)  h = Div(f, f)  narrow = Cast<to = 3>(s)
+        }"""
+    )
+    assert shapes.constant_ints(values["s"]) == ("B", "S", 6)
+    assert shapes.constant_ints(values["t"]) == ("S", -1)
+    assert shapes.constant_ints(values["h"]) is None
+    assert shapes.constant_ints(values["narrow"]) is None
+
+
+def test_shape_that_an_exporter_computes() -> None:
+    """`Where(Equal(shape, -1), ones, shape)`, as the TorchScript exporter writes expand(-1, n)."""
+    values = inferred(
+        """g (float[B,1,4] x) => (y) <
+            int64[1] three = {3}, int64 minus = {-1}, int64[1] two = {2}, int64[1] zero = {0}
+        > {
+            s = Shape(x)  b = Gather(s, zero)  c = Gather(s, two)  want = Concat<axis = 0>(b, three, c)
+            k = Shape(want)  ones = ConstantOfShape<value = int64[1] {1}>(k)  flags = Mul(ones, minus)
+            e = Equal(want, flags)  size = Where(e, ones, want)  y = Expand(x, size)
+        }"""
+    )
+    assert str(values["y"].shape) == "[B,3,4]"
+
+
+def test_overridable_input_is_no_constant() -> None:
+    model = ir.from_onnx_text(HEAD + "g (float[6] x, int64[2] s) => (y) { y = Reshape(x, s) }")
+    default = model.graph.inputs[1]
+    default.const_value = ir.tensor(np.array([2, 3]), name="s")
+    model.graph.register_initializer(default)
+    shapes.infer(model)
+    assert not any(isinstance(dim, int) for dim in model.graph.outputs[0].shape)
+    assert shapes.constant_tensor(default) is None and shapes.constant_ints(default) is None
+    assert default.const_value is not None
+
+
+def test_declared_shape_that_the_graph_contradicts_is_dropped() -> None:
+    model = ir.from_onnx_text(HEAD + "g (float[3,4] x) => (y) { t = Transpose(x)  y = Neg(t) }")
+    transposed = model.graph[0].outputs[0]
+    transposed.shape = ir.Shape([9, 9])
+    shapes.infer(model)
+    assert str(transposed.shape) == "[4,3]"
+
+
+def test_fresh_forgets_what_a_pass_made_stale() -> None:
+    model = ir.from_onnx_text(HEAD + "g (float[3,4] x) => (float[M,N] y) { t = Transpose(x)  y = Neg(t) }")
+    shapes.infer(model)
+    model.graph.inputs[0].shape = ir.Shape(["rows", 4])
+    shapes.infer(model, fresh=True)
+    assert str(model.graph[0].outputs[0].shape) == "[4,rows]"
+
+
+@pytest.mark.parametrize("name", ["0_batch", "my dim", "?", "a::b", "N-", "("])
+def test_dim_names_that_are_no_expressions(name: str) -> None:
+    x = ir.val("x", ir.DataType.FLOAT, [name, 4])
+    node = ir.node("Concat", [x, x], {"axis": 0}, name="n")
+    node.outputs[0].name = "y"
+    model = ir.Model(
+        ir.Graph([x], node.outputs, nodes=[node], opset_imports={"": 20}, name="g"), ir_version=10
+    )
+    shapes.infer(model)
+    [symbol] = x.shape[0].free_symbols()
+    assert str(node.outputs[0].shape) == f"[2*{symbol},4]"
+
+
+def test_notes_do_not_reach_the_file_and_do_not_pose_as_data() -> None:
+    values = inferred("g (float[2,3] x) => (y) { y = Shape(x) }")
+    assert shapes.constant_ints(values["y"]) == (2, 3)
+    assert not values["y"].metadata_props and values["y"].const_value is None
+
+
+def test_twice_is_once() -> None:
+    model = ir.from_onnx_text(HEAD + "g (float[A] a, float[B] b) => (y) { t = Add(a, b)  y = NonZero(t) }")
+    shapes.infer(model)
+    before = [str(v.shape) for node in model.graph for v in node.outputs]
+    shapes.infer(model)
+    assert [str(v.shape) for node in model.graph for v in node.outputs] == before
