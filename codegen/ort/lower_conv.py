@@ -22,12 +22,18 @@ _NAMES = (
 
 @lowering("FusedConv", "FusedConv", "conv")
 def fused_conv(b: Builder) -> list[ir.Value]:
-    """com.microsoft.FusedConv: bias, residual and activation inside the convolution."""
+    """com.microsoft.FusedConv: bias and activation inside the convolution.
+
+    Not the residual: the runtime turns convolutions into its blocked layout at load, and then takes the Add
+    behind one into it, but leaves a FusedConv that has a residual in the plain layout, with reorders around.
+    """
+    if "residual" in b.args:
+        raise Refuse("the runtime fuses the residual itself, in the blocked layout")
     need_kernel(b, "FusedConv", contrib=True, T=b.dtype("x"))
     activation = b.activation()
     if activation and not takes_activation("FusedConv", activation):
         raise Refuse(f"the kernel of FusedConv does not take the activation {dict(activation)}")
-    inputs = [b.arg("x"), b.arg("w"), b.args.get("b"), b.args.get("residual")]
+    inputs = [b.arg("x"), b.arg("w"), b.args.get("b")]
     while inputs[-1] is None:
         inputs.pop()
     out = b.result()
