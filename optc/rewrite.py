@@ -186,18 +186,15 @@ def inline(model: ir.Model, which: Callable[[ir.Function], bool] | None = None) 
 
 
 def remove_dead(nodes: Iterable[ir.Node]) -> None:
-    """Removes those of ``nodes`` whose outputs nobody reads, readers before producers."""
-    waiting = {id(node): node for node in nodes}
-    progress = True
-    while waiting and progress:
-        progress = False
-        for key, node in list(waiting.items()):
-            if any(output.uses() or output.is_graph_output() for output in node.outputs):
-                continue
-            assert node.graph is not None
-            node.graph.remove(node, safe=True)
-            del waiting[key]
-            progress = True
+    """Removes those of ``nodes`` whose outputs nobody reads, and then what computed only for them."""
+    waiting = list(nodes)
+    while waiting:
+        node = waiting.pop()
+        if node.graph is None or any(output.uses() or output.is_graph_output() for output in node.outputs):
+            continue
+        producers = [value.producer() for value in node.inputs if value is not None]
+        node.graph.remove(node, safe=True)
+        waiting += [producer for producer in producers if producer is not None]
 
 
 @dataclass

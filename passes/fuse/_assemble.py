@@ -13,7 +13,7 @@ from optc import match
 from optc.newnode import Operand
 from optc.rewrite import Match, NearMiss
 
-from . import _bodies, _frame, _mask, _new, _operands
+from . import _bodies, _frame, _mask, _new, _operands, _products
 from ._causal import is_causal
 from ._inside import inside
 from ._probabilities import Use
@@ -26,15 +26,16 @@ _FULL_PRECISION = (ir.DataType.FLOAT, ir.DataType.DOUBLE)
 def fused(way: Way, softmax: ir.Node, use: Use, opset: int) -> Match:
     """The call for attention whose scores come by ``way`` and whose probabilities go to ``use``."""
     _check_axis(softmax)
-    queries = _operands.unscaled(_input(way.product, 0))
-    transposed = _operands.keys(_input(way.product, 1))
-    axes = _frame.head_axes(_input(way.product, 0), frames(way))
-    q = _frame.framed(queries.value, axes, "queries")
+    queries, keys = _products.queries_and_keys(way.product)
+    weighing = _products.weighing(use.product, use.index)
+    axes = _frame.head_axes(queries.value, frames(way)) or [1]
+    whole = _frame.leading(queries.value, "queries")
+    q = _frame.framed(queries.value, whole, axes, "queries")
     reading = read(way, q, axes)
     if reading.row_factor is not None:
         q = _new.multiply(q, reading.row_factor)
-    k = _frame.framed(transposed.value, axes, "keys")
-    v = _frame.framed(_operands.value_operand(use.product, use.index), axes, "values")
+    k = _frame.framed(keys.value, whole, axes, "keys")
+    v = _frame.framed(weighing.values, whole, axes, "values")
     heads = _heads(q, k, v)
     events, safe = _settled(reading, use)
     mask = _mask.combine(events, reading.mask_kind or reading.kind)
@@ -42,7 +43,7 @@ def fused(way: Way, softmax: ir.Node, use: Use, opset: int) -> Match:
     causal = isinstance(mask, ir.Value) and is_causal(mask, *sizes[-2:])
     mask = None if causal else mask
     _check_mask(mask, sizes)
-    scale, scale_at = _scale(reading, queries.scale, transposed.scale, _new.element_type(q))
+    scale, scale_at = _scale(reading, queries.scale, keys.scale, _new.element_type(q))
     form = _bodies.AttentionForm(
         opset=opset,
         kind=_new.element_type(q),
@@ -53,13 +54,19 @@ def fused(way: Way, softmax: ir.Node, use: Use, opset: int) -> Match:
         safe=safe,
         kv_heads=heads.shared,
         group=heads.group,
+        capped=reading.cap is not None,
     )
     _check_types(form, heads)
-    result = _result(use.product, axes)
+    result = _result(use.product, axes, weighing.perm)
     core = [way.product, *(step.node for step in way.steps), softmax, *use.nodes, use.product, *result.nodes]
-    nodes = inside(core, [*queries.nodes, *transposed.nodes, *heads.nodes])
+    nodes = inside(core, [*queries.nodes, *keys.nodes, *heads.nodes])
     attributes = {"scale": scale, "causal": int(causal), "safe": int(safe)}
     inputs, kind, body = [q, heads.k, heads.v], "Attention", _bodies.attention(form)
+    if reading.cap is not None:
+        if len(axes) == 1 or reading.cap <= 0:
+            raise NearMiss("scores are capped without heads, or by a number that is not positive")
+        kind = "CappedAttention"
+        attributes |= {"scale": scale * reading.cap, "softcap": reading.cap}
     if len(axes) == 1:
         kind, body = "MultiHeadAttention", _one_head(form, heads)
         attributes |= {"num_heads": 1, "kv_num_heads": 1}
@@ -94,12 +101,6 @@ def _one_head(form: _bodies.AttentionForm, heads: _Heads) -> str:
     if not isinstance(size, int) or not isinstance(value_size, int):
         raise NearMiss("the head size is not known")
     return _bodies.multi_head(form, 1, 1, size, value_size)
-
-
-def _input(node: ir.Node, index: int) -> ir.Value:
-    value = node.inputs[index]
-    assert value is not None
-    return value
 
 
 def _check_axis(softmax: ir.Node) -> None:
@@ -170,15 +171,15 @@ def _check_mask(mask: Operand | None, scores: Sequence[_frame.Dim]) -> None:
 
 
 def _scale(reading: Reading, q: float, k: float, kind: ir.DataType) -> tuple[float, str]:
-    """All scales as one number, and where it multiplies."""
+    """All scales before the cap, if any, as one number, and where it multiplies."""
     named = [("q", q), ("k", k), *reading.scales]
     total = math.prod(number for _, number in named)
     places = {place for place, number in named if number != 1}
-    if total == 1 and not places:
+    if total == 1 and not places and reading.cap is None:
         return 1.0, ""
     if kind in _FULL_PRECISION:
         return total, "q"
-    if len(places) > 1 or places == {"k"}:
+    if len(places) > 1 or places == {"k"} or reading.cap is not None:
         raise NearMiss("in half precision, scaling in one place would round differently")
     return total, places.pop()
 
@@ -189,10 +190,15 @@ def _check_types(form: _bodies.AttentionForm, heads: _Heads) -> None:
         raise NearMiss("queries, keys and values are not of one floating-point type")
 
 
-def _result(product: ir.Node, axes: Sequence[_frame.Dim]) -> _Result:
-    """Which value the call stands for, when its own result has the leading dimensions ``axes``."""
+def _result(product: ir.Node, axes: Sequence[_frame.Dim], perm: tuple[int, ...] | None) -> _Result:
+    """Which value the call stands for, when its own result has the leading dimensions ``axes``.
+
+    ``perm`` is how the product permutes [..., queries, size].
+    """
     output = product.outputs[0]
     own = _frame.leading(output, "attention output")
+    if perm is not None and perm != tuple(sorted(perm)):
+        return _permuted(output, axes, perm)
     if len(own) == len(axes):
         return _Result(output)
     reader = match.only_reader(output)
@@ -204,3 +210,17 @@ def _result(product: ir.Node, axes: Sequence[_frame.Dim]) -> _Result:
     _frame.regrouped(output, sizes, "results")
     inner = ir.Shape([*axes, *sizes[-2:]])
     return _Result(output, after=lambda y: _frame.regrouped(_new.typed(y, output, inner), sizes, "results"))
+
+
+def _permuted(output: ir.Value, axes: Sequence[_frame.Dim], perm: tuple[int, ...]) -> _Result:
+    """An Einsum's result whose axes are not in the order of the call's."""
+    sizes = _new.dims(output)
+    own = [sizes[perm.index(axis)] for axis in range(len(perm))]
+    inner = ir.Shape([*axes, *own[-2:]])
+    if len(perm) == len(axes) + 2:
+        return _Result(output, after=lambda y: _new.transpose(_new.typed(y, output, inner), perm))
+    _frame.regrouped(output, own, "results")
+    return _Result(
+        output,
+        after=lambda y: _new.transpose(_frame.regrouped(_new.typed(y, output, inner), own, "results"), perm),
+    )

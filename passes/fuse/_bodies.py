@@ -14,7 +14,8 @@ class AttentionForm:
 
     ``kind`` is the element type of queries, keys and values, ``inner`` that of the softmax. ``scale_at`` says
     what the scale multiplies: ``q``, ``scores`` or (in the type of the softmax) ``inner``; "" for no scale.
-    ``group`` query heads share one of ``kv_heads`` heads of keys and values.
+    ``group`` query heads share one of ``kv_heads`` heads of keys and values. ``capped`` scores are
+    softcap * tanh(scores / softcap).
     """
 
     opset: int
@@ -26,6 +27,7 @@ class AttentionForm:
     safe: bool
     kv_heads: int = 1
     group: int = 1
+    capped: bool = False
 
     @property
     def signature(self) -> str:
@@ -88,7 +90,7 @@ def attention_lines(form: AttentionForm, q: str, k: str, v: str, y: str) -> list
     k, v = _repeated(form, k, v, lines)
     q = _scaled(form, "q", form.kind, q, "q_scaled", lines)
     lines += [f"kt = Transpose <perm: ints = [0, 1, 3, 2]> ({k})", f"product = MatMul ({q}, kt)"]
-    scores = _scaled(form, "scores", form.kind, "product", "scores", lines)
+    scores = _capped(form, _scaled(form, "scores", form.kind, "product", "scores", lines), lines)
     early = form.mask == form.kind and form.mask != form.inner
     if early:
         scores = _masked(form, scores, lines)
@@ -128,6 +130,19 @@ def _scaled(form: AttentionForm, at: str, kind: ir.DataType, x: str, y: str, lin
         lines.append(f"scale_cast = Cast <to: int = {kind.value}> (scale)")
     lines.append(f"{y} = Mul ({x}, {factor})")
     return y
+
+
+def _capped(form: AttentionForm, scores: str, lines: list[str]) -> str:
+    if not form.capped:
+        return scores
+    return _append(
+        lines,
+        "cap_float = Constant <value_float: float = @softcap> ()",
+        f"cap = Cast <to: int = {form.kind.value}> (cap_float)",
+        f"part = Div ({scores}, cap)",
+        "bent = Tanh (part)",
+        "capped = Mul (bent, cap)",
+    )
 
 
 def _masked(form: AttentionForm, scores: str, lines: list[str]) -> str:

@@ -35,7 +35,7 @@ def _known(size: Dim) -> bool:
     return isinstance(size, int) or size.value is not None
 
 
-def head_axes(q: ir.Value, frames: Sequence[Sequence[Dim]]) -> list[Dim]:
+def head_axes(q: Operand, frames: Sequence[Sequence[Dim]]) -> list[Dim]:
     """The leading axes in which to see attention whose queries are ``q``: [batch, heads], or [batch].
 
     ``frames`` are the leading axes that the scores have on their way to the softmax.
@@ -48,7 +48,7 @@ def head_axes(q: ir.Value, frames: Sequence[Sequence[Dim]]) -> list[Dim]:
     for frame in frames:
         if len(frame) == 2:
             return [*frame]
-    split = match.producer(q, "Reshape")
+    split = match.producer(q, "Reshape") if isinstance(q, ir.Value) else None
     source = split.inputs[0] if split is not None else None
     if source is not None and match.rank(source) == 4:
         before = leading(source, "queries")
@@ -64,11 +64,18 @@ def _product(sizes: Sequence[Dim]) -> Dim:
     return math.prod(fixed) if len(fixed) == len(sizes) else ir.SymbolicDim(None)
 
 
-def framed(x: Operand, axes: Sequence[Dim], what: str) -> Operand:
-    """``x`` [..., length, size] with the leading dimensions ``axes``, in the same order in memory."""
+def framed(x: Operand, whole: Sequence[Dim], axes: Sequence[Dim], what: str) -> Operand:
+    """``x`` [..., length, size] with the leading dimensions ``axes``, in the same order in memory.
+
+    ``whole`` are the leading dimensions that are regrouped to ``axes``; those of ``x`` may end in 1 instead.
+    """
     own = leading(x, what)
     if len(own) == len(axes):
         return x
+    if not same(own, whole):
+        if len(axes) < 2 or not same(own, [*whole[:-1], 1]) or axes[-1] != whole[-1]:
+            raise NearMiss(f"the {what} have other leading axes than the queries")
+        axes = [*axes[:-1], 1]
     node = x.producer() if isinstance(x, ir.Value) else None
     if node is not None and node.op_type == "Reshape" and node.inputs[0] is not None:
         source = node.inputs[0]

@@ -1,4 +1,4 @@
-"""Queries, keys and values as they come into the two products of attention."""
+"""Operands of attention before they were scaled, transposed and repeated for the products."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ import onnx_ir as ir
 
 from optc import match
 from optc.newnode import Operand
-from optc.rewrite import NearMiss
 
 from . import _new
-from ._frame import same
+from ._frame import regrouped, same
 from ._scale import known_number
 
 
@@ -46,29 +45,25 @@ def keys(transposed: ir.Value) -> Scaled:
     outer = unscaled(transposed)
     value = outer.value
     assert isinstance(value, ir.Value)
-    found = _before_transpose(value)
-    if found is None:
-        rank = len(_new.dims(value))
-        perm = [*range(rank - 2), rank - 1, rank - 2]
-        return Scaled(_new.transpose(value, perm), outer.scale, outer.nodes)
-    base, perm, nodes = found
-    if perm != sorted(perm):
-        return Scaled(_new.transpose(base, perm), outer.scale, (*outer.nodes, *nodes))
-    inner = unscaled(base)
+    before, nodes = _before_transpose(value)
+    inner = unscaled(before) if isinstance(before, ir.Value) else Scaled(before, 1.0)
     return Scaled(inner.value, outer.scale * inner.scale, (*outer.nodes, *nodes, *inner.nodes))
 
 
-def _before_transpose(x: ir.Value) -> tuple[ir.Value, list[int], tuple[ir.Node, ...]] | None:
-    """A value, and the permutation of it whose last two axes ``x`` has exchanged."""
+def _before_transpose(x: ir.Value) -> tuple[Operand, tuple[ir.Node, ...]]:
+    """``x`` with its last two axes exchanged, and the nodes that exchanged them before."""
+    rank = len(_new.dims(x))
     node = match.producer(x, "Transpose")
-    if node is not None and node.inputs[0] is not None and match.rank(x) is not None:
-        rank = len(_new.dims(x))
+    if node is not None and node.inputs[0] is not None:
         perm = list(match.attr_ints(node, "perm") or reversed(range(rank)))
-        return node.inputs[0], [*perm[:-2], perm[-1], perm[-2]], (node,)
-    return _flattened_transpose(x)
+        return _new.transpose(node.inputs[0], [*perm[:-2], perm[-1], perm[-2]]), (node,)
+    flattened = _flattened_transpose(x)
+    if flattened is not None:
+        return flattened
+    return _new.transpose(x, [*range(rank - 2), rank - 1, rank - 2]), ()
 
 
-def _flattened_transpose(x: ir.Value) -> tuple[ir.Value, list[int], tuple[ir.Node, ...]] | None:
+def _flattened_transpose(x: ir.Value) -> tuple[Operand, tuple[ir.Node, ...]] | None:
     """A transpose done on three axes, with all leading ones in one, as the dynamo exporter writes it."""
     unflatten = match.producer(x, "Reshape")
     swap = match.producer(unflatten.inputs[0], "Transpose") if unflatten is not None else None
@@ -76,12 +71,17 @@ def _flattened_transpose(x: ir.Value) -> tuple[ir.Value, list[int], tuple[ir.Nod
     if unflatten is None or swap is None or flatten is None or flatten.inputs[0] is None:
         return None
     base, flat = flatten.inputs[0], flatten.outputs[0]
-    if match.attr_ints(swap, "perm") != (0, 2, 1) or match.rank(flat) != 3 or match.rank(x) is None:
+    if match.attr_ints(swap, "perm") != (0, 2, 1) or match.rank(flat) != 3 or match.rank(base) is None:
         return None
-    before, after = _new.dims(base), _new.dims(x)
-    if not same(before[-2:], _new.dims(flat)[-2:]) or not same(after, [*before[:-2], before[-1], before[-2]]):
+    before, after, nodes = _new.dims(base), _new.dims(x), (unflatten, swap, flatten)
+    pair = before[-2:]
+    if not same(pair, _new.dims(flat)[-2:]) or not same(pair[::-1], after[-2:]):
         return None
-    return base, list(range(len(before))), (unflatten, swap, flatten)
+    if same(before[:-2], after[:-2]):
+        return base, nodes
+    if sum(not isinstance(size, int) for size in [*after[:-2], *pair]) > 1:
+        return None
+    return regrouped(base, [*after[:-2], *pair], "keys"), nodes
 
 
 @dataclass(frozen=True)
@@ -99,12 +99,12 @@ def shared_heads(x: Operand) -> Shared | None:
     That is Unsqueeze, Expand or Tile, Reshape:
     [B, n, T, D] -> [B, n, 1, T, D] -> [B, n, g, T, D] -> [B, n * g, T, D].
     """
-    if not isinstance(x, ir.Value):
+    merge = match.producer(x, "Reshape") if isinstance(x, ir.Value) else x
+    if merge is None or merge.op_type != "Reshape" or not isinstance(merge.inputs[0], ir.Value):
         return None
-    merge = match.producer(x, "Reshape")
-    repeat = match.producer(merge.inputs[0], "Expand", "Tile") if merge is not None else None
+    repeat = match.producer(merge.inputs[0], "Expand", "Tile")
     insert = match.producer(repeat.inputs[0], "Unsqueeze", "Reshape") if repeat is not None else None
-    if merge is None or repeat is None or insert is None or insert.inputs[0] is None:
+    if repeat is None or insert is None or insert.inputs[0] is None:
         return None
     base, wide, merged = insert.inputs[0], repeat.outputs[0], _new.dims(x)
     if match.rank(base) != 4 or match.rank(wide) != 5 or match.rank(insert.outputs[0]) != 5:
@@ -115,12 +115,4 @@ def shared_heads(x: Operand) -> Shared | None:
         return None
     if not same(_new.dims(wide), [b, n, group, t, d]) or not same(merged, [b, n * group, t, d]):
         return None
-    return Shared(base, group, (merge, repeat, insert))
-
-
-def value_operand(product: ir.Node, index: int) -> ir.Value:
-    """The values that the probabilities, input ``index`` of ``product``, weigh."""
-    other = product.inputs[1 - index]
-    if index != 0 or other is None:
-        raise NearMiss("the probabilities come second in the product with the values")
-    return other
+    return Shared(base, group, (*([merge] if isinstance(merge, ir.Node) else []), repeat, insert))

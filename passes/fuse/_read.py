@@ -24,7 +24,8 @@ class Reading:
 
     ``scales`` are numbers by the place where they are multiplied (``scores``, or ``inner`` after a cast),
     ``row_factor`` is what scores were multiplied by that does not depend on the key. ``mask_kind`` is the
-    element type in which masks were applied.
+    element type in which masks were applied. ``cap`` is c where the scores, with ``scales`` applied, became
+    c * tanh of them.
     """
 
     kind: ir.DataType
@@ -36,6 +37,7 @@ class Reading:
     row_factor: Operand | None = None
     events: list[_mask.Event] = field(default_factory=list)
     mask_kind: ir.DataType | None = None
+    cap: float | None = None
 
 
 def frames(way: Way) -> list[list[_frame.Dim]]:
@@ -75,6 +77,10 @@ def _step(reading: Reading, step: Step) -> None:
             _add(reading, step)
         case "Where":
             _fill(reading, step)
+        case "Tanh":
+            if reading.events or reading.cast or reading.cap is not None:
+                raise NearMiss("scores are capped after they were masked or cast")
+            reading.cap = 1.0
         case other:
             raise NearMiss(f"the scores go through {other} before the softmax")
 
@@ -105,6 +111,9 @@ def _multiply(reading: Reading, step: Step) -> None:
         if number == 0:
             raise NearMiss("the scores are divided by 0")
         number = 1 / number
+    if reading.cap is not None and not reading.events:
+        reading.cap *= number
+        return
     reading.scales.append(("inner" if reading.cast else "scores", number))
     if reading.events:
         reading.events.append(_mask.Scaled(number))
@@ -116,7 +125,7 @@ def _row_factor(reading: Reading, step: Step) -> None:
     size = match.dim(other, -1)
     if step.node.op_type != "Mul" or other is None or not match.is_constant(other) or size != 1:
         raise NearMiss("scale is not a constant")
-    if reading.events or reading.cast or reading.row_factor is not None:
+    if reading.events or reading.cast or reading.row_factor is not None or reading.cap is not None:
         raise NearMiss("scores are scaled by head after they were masked or cast")
     reading.row_factor = _frame.term(other, reading.frame, reading.axes, reading.q)
 
