@@ -44,6 +44,13 @@ def leaf_specs(dynamic_shapes: dict[str, Any] | None, call: Call) -> list[Any]:
     return [_at(dynamic_shapes, path) for path, _ in _pytree.tree_leaves_with_path(call.bound)]
 
 
+def axes(spec: Any) -> Iterable[tuple[int, Any]]:
+    """(axis, dim) of the specification of one tensor, a dict or a sequence."""
+    if isinstance(spec, Mapping):
+        return spec.items()
+    return enumerate(spec) if isinstance(spec, (tuple, list)) else ()
+
+
 def symbol_names(inputs: Iterable[tuple[str, Any, Any]]) -> dict[str, str]:
     """Torch symbol -> name: the user's where given, else ``<input>_dim_<axis>`` of its first place.
 
@@ -53,7 +60,7 @@ def symbol_names(inputs: Iterable[tuple[str, Any, Any]]) -> dict[str, str]:
     names: dict[str, str] = {}
     inputs = list(inputs)
     for _, fake, spec in inputs:
-        for axis, dim in _axes(spec) if isinstance(fake, torch.Tensor) else ():
+        for axis, dim in axes(spec) if isinstance(fake, torch.Tensor) else ():
             symbol = _symbol(fake.shape[axis])
             if symbol and isinstance(dim, Dim):
                 names.setdefault(symbol, getattr(dim, "root", dim).__name__)
@@ -126,12 +133,6 @@ def _at(spec: Any, path: Iterable[Any]) -> Any:
         else:
             spec = getattr(spec, str(key), None)
     return spec
-
-
-def _axes(spec: Any) -> Iterable[tuple[int, Any]]:
-    if isinstance(spec, Mapping):
-        return spec.items()
-    return enumerate(spec) if isinstance(spec, (tuple, list)) else ()
 
 
 def _symbol(size: Any) -> str | None:

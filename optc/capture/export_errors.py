@@ -9,35 +9,39 @@ from optc.errors import CaptureError
 from .narrowing import suggested_fixes
 from .provenance import user_line
 
-_HINTS = (
-    (r"data-dependent|GuardOnDataDependent|unbacked|Could not guard", "replace the data-dependent branch or size"
-     " by torch.cond, torch.where or torch._check, or make it an input of a fixed shape"),
-    (r"DynamicCache|Cache|past_key_values", "pass use_cache=False to the model (or its config): a cache object is"
-     " no tensor"),
-    (r"specialized|[Cc]onstraints violated|not equal to", "make that dimension static in dynamic_shapes, or fix the"
-     " model code that needs its value"),
-    (r"dynamic_shapes|dynamic shapes", "dynamic_shapes needs the structure of the example inputs"),
-)  # fmt: skip
+_BRANCH = "replace it by torch.cond, torch.where or torch._check, or make it an input of a fixed shape"
+_CACHE = 'leave the cache out: "use_cache": False among the example inputs, or model.config.use_cache = False'
+_STATIC = "make that dimension static in dynamic_shapes, or change the line that needs its value"
+_EAGER = "run the model with the same example inputs; if that works, simplify this line"
+_HINTS = {
+    r"data-dependent|unbacked|Could not (guard|extract)": f"a branch or a size depends on data: {_BRANCH}",
+    r"Cache\b": _CACHE,
+    r"specialized|[Cc]onstraints violated|conflicts between user-specified": _STATIC,
+    r"dynamic_shapes|dynamic shapes": "give dynamic_shapes the structure of the example inputs",
+}
+
+# Where torch turns from the reason to its internals, or to advice for its own developers.
+_END = re.compile(
+    r"Suggested fixes:|While executing|Original traceback|from user code|For more information|Caused by:"
+    r"|\(unhinted:|\(Size-like|\(If you are|consider using data-dependent|If this type holds|See https?:"
+    r"|The error above occurred|The following call raised|Developer debug"
+)
 
 
 def explained(error: BaseException, model: str) -> CaptureError:
     """The error to raise instead; chain it with ``from error`` for the full traceback."""
     text = str(error)
-    reason = _reason(error, text)
-    hint = next((hint for pattern, hint in _HINTS if re.search(pattern, f"{type(error).__name__} {text}")), None)
     fixes = suggested_fixes(text)
-    if fixes:
-        hint = f"torch suggests {'; '.join(fixes)}"
+    hint = next((hint for pattern, hint in _HINTS.items() if re.search(pattern, text)), _EAGER)
     return CaptureError(
-        f"torch.export cannot capture {model}: {reason}",
+        f"torch.export cannot capture {model}: {_reason(text) or type(error).__name__}",
         where=user_line(error),
-        hint=hint or "run the model eagerly with the same example inputs; if that works, simplify this line",
+        hint=f"{hint} (torch suggests {'; '.join(fixes)})" if fixes else hint,
     )
 
 
-def _reason(error: BaseException, text: str) -> str:
-    text = text.partition("Suggested fixes:")[0]
-    text = re.split(r"\n\s*(?:While executing|Original traceback|Traceback|Developer debug|For more info|from user code)", text)[0]
-    lines = [line.strip(" -") for line in text.splitlines() if line.strip(" -")]
-    reason = " ".join(lines[:3]) or type(error).__name__
+def _reason(text: str) -> str:
+    rest = re.sub(r'For more information, run with TORCH_LOGS="\+dynamic"\.|If you\'re using [^.]*\.[^.]*\.', "", text)
+    lines = [line.strip(" -") for line in _END.split(rest)[0].splitlines()]
+    reason = " ".join([line for line in lines if line][:3]).strip()
     return reason if len(reason) < 400 else reason[:397] + "..."

@@ -20,7 +20,8 @@ def suggested_fixes(message: str) -> list[str]:
     """The lines ``dim = ...`` of torch's message; for plain bounds that torch leaves out, ours."""
     _, found, fixes = message.partition("Suggested fixes:")
     if found:
-        return [line.strip() for line in fixes.strip().splitlines() if re.match(r"\s*\w+ = ", line)]
+        lines = (line.strip().replace(", max=oo", "") for line in fixes.strip().splitlines())
+        return [line for line in lines if re.match(r"\w+ = ", line)]
     upper: dict[str, int] = {}
     for name, _, bound in _AT_MOST.findall(message):
         upper[name] = min(int(bound), upper.get(name, int(bound)))

@@ -20,7 +20,7 @@ from .external import DataFiles
 from .proto_check import check_proto, graphs_of
 from .quiet import quiet
 from .runtime_check import check_types
-from .tensors import to_dense, to_ir
+from .tensors import check_tensor, to_dense, to_ir
 
 _HINTS = {
     "I1": "export the model again, or name a value that exists",
@@ -213,13 +213,17 @@ def _map_external(model: ir.Model, where: str) -> None:
             if isinstance(tensor, ir.ExternalTensor):
                 folder = os.fspath(tensor.base_dir)
                 files = folders.setdefault(folder, DataFiles(Path(folder or ".")))
-                value.const_value = to_ir(ir.to_proto(tensor), files, f"{where}, initializer {name!r}")
+                place = f"{where}, initializer {name!r}"
+                described = ir.to_proto(tensor)
+                check_tensor(described, place)
+                value.const_value = to_ir(described, files, place)
 
 
 def _owned(tensor: ir.TensorProtocol, files: DataFiles, where: str) -> ir.TensorProtocol:
     if isinstance(tensor, ir.StringTensor):
         return ir.StringTensor(list(tensor.string_data()), shape=ir.Shape(tensor.shape), name=tensor.name)
-    return to_ir(ir.to_proto(tensor), files, where)
+    parsed = tensor.raw if isinstance(tensor, ir.serde.TensorProtoTensor) else ir.to_proto(tensor)
+    return to_ir(parsed, files, where)
 
 
 def _without_sparse(proto: onnx.ModelProto, files: DataFiles, where: str) -> onnx.ModelProto:

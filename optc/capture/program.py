@@ -11,10 +11,13 @@ import torch
 from torch._dynamo.exc import UserError, UserErrorType
 from torch.export import ExportedProgram
 
+from optc.errors import CaptureError
+
 from .arguments import Call
 from .export_errors import explained
 from .narrowing import as_hints, constants, narrowed, suggested_fixes
 from .quiet import quiet
+from .widening import widened
 
 _log = logging.getLogger(__name__)
 
@@ -28,6 +31,16 @@ def export(module: torch.nn.Module, call: Call, dynamic_shapes: dict[str, Any] |
     Raises:
         CaptureError: torch cannot export it.
     """
+    wide = widened(call, dynamic_shapes)
+    if wide is not None:
+        try:
+            return _with_retries(module, wide, dynamic_shapes)
+        except CaptureError as error:  # sizes that depend on each other; the example itself is the last word
+            _log.debug("not captured with a larger example: %s", error)
+    return _with_retries(module, call, dynamic_shapes)
+
+
+def _with_retries(module: torch.nn.Module, call: Call, dynamic_shapes: dict[str, Any] | None) -> ExportedProgram:
     name, shapes, first = type(module).__name__, dynamic_shapes, None
     for retry in (_narrowed, _narrowed, _as_hints, None):
         try:
@@ -49,7 +62,10 @@ def _is_violation(error: Exception) -> bool:
 def _narrowed(message: str, shapes: dict[str, Any], name: str) -> dict[str, Any] | None:
     suggestion = narrowed(message, shapes)
     if suggestion is not None:
-        _log.warning("%s narrows the dynamic dims: %s", name, "; ".join(suggested_fixes(message)))
+        fixes = suggested_fixes(message)
+        # That a size is not 1 is what every trace assumes; it is no news.
+        level = logging.DEBUG if all(fix.endswith(", min=2)") for fix in fixes) else logging.WARNING
+        _log.log(level, "%s narrows the dynamic dims: %s", name, "; ".join(fixes))
     return suggestion
 
 

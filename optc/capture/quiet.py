@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 
 _LOGGERS = ("torch", "onnxscript", "onnx_ir")  # the parents: their children inherit the level
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Mutes warnings and the loggers of torch and onnxscript; errors are raised, so none is lost."""
+    """Mutes warnings, and the loggers of torch and onnxscript; errors are raised, so none is lost.
+
+    On a failure, torch also prints the half-made graph to stderr: what is written there is held back, and
+    shown on success only.
+    """
     loggers = [logging.getLogger(name) for name in _LOGGERS]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
@@ -20,7 +26,9 @@ def quiet() -> Iterator[None]:
         try:
             for logger in loggers:
                 logger.setLevel(logging.CRITICAL)
-            yield
+            with redirect_stderr(io.StringIO()) as held:
+                yield
+            sys.stderr.write(held.getvalue())
         finally:
             for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)

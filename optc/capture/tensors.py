@@ -62,11 +62,10 @@ def check_tensor(proto: onnx.TensorProto, where: str) -> None:
 
 
 def to_ir(proto: onnx.TensorProto, files: DataFiles, where: str) -> ir.TensorProtocol:
-    """The tensor in the IR: external data as a view of its file, everything else as a copy of its own.
+    """A checked tensor in the IR: external data as a view of its file, everything else as a copy of its own.
 
     A copy, because one tensor that still points into the parsed file would keep all of it in memory.
     """
-    check_tensor(proto, where)
     dtype, shape = ir.DataType(proto.data_type), ir.Shape(proto.dims)
     name = proto.name or None
     if dtype == ir.DataType.STRING:
@@ -98,6 +97,8 @@ def to_dense(sparse: onnx.SparseTensorProto, files: DataFiles, where: str) -> on
         raise InvalidModel(what, where=where, hint="store the tensor dense, or compute it in the graph")
     if dtype == ir.DataType.STRING or dtype.bitwidth < 8:
         raise InvalidModel(f"a sparse tensor cannot be {dtype}", where=where)
+    check_tensor(sparse.values, where)
+    check_tensor(sparse.indices, where)
     values = to_ir(sparse.values, files, where).numpy().reshape(-1)
     indices = to_ir(sparse.indices, files, where).numpy()
     if indices.ndim == 2 and indices.shape == (stored, len(sparse.dims)):
