@@ -31,6 +31,11 @@ def same(a: Sequence[Dim], b: Sequence[Dim]) -> bool:
     return len(a) == len(b) and all(x == y and _known(x) for x, y in zip(a, b, strict=True))
 
 
+def fits(size: Dim | None, whole: Dim | None) -> bool:
+    """Whether a dimension is known to broadcast to ``whole``."""
+    return size == 1 or (size is not None and whole is not None and same([size], [whole]))
+
+
 def _known(size: Dim) -> bool:
     return isinstance(size, int) or size.value is not None
 

@@ -68,10 +68,11 @@ def reshape(x: Operand, sizes: Sequence[int | ir.SymbolicDim]) -> Operand:
     return New("Reshape", (x, ints(*target)), element_type(x), ir.Shape(sizes))
 
 
-def slice_last(x: Operand, start: int, stop: int) -> Operand:
-    """``x[..., start:stop]``."""
-    size = [*dims(x)[:-1], stop - start]
-    return New("Slice", (x, ints(start), ints(stop), ints(-1)), element_type(x), ir.Shape(size))
+def slice_last(x: Operand, start: int, stop: int, step: int = 1) -> Operand:
+    """``x[..., start:stop:step]``, with ``start`` and ``stop`` in range."""
+    size = [*dims(x)[:-1], len(range(start, stop, step))]
+    bounds = (ints(start), ints(stop), ints(-1), *([ints(step)] if step != 1 else []))
+    return New("Slice", (x, *bounds), element_type(x), ir.Shape(size))
 
 
 def expand(x: Operand, sizes: Sequence[int]) -> Operand:
