@@ -23,10 +23,11 @@ from onnx_shape_inference import (
 from optc.analysis import shape_rules
 from optc.analysis.shapes import constant_tensor
 
-from .dims import Dim, Dims
+from .dims import Dim, Dims, equality, is_clamped, same
 
 _INTEGERS = frozenset({ir.DataType.INT64, ir.DataType.INT32})
 _MAX_CONTENTS = 4096  # elements of an integer tensor that are looked at one by one
+_CLAMPED = frozenset({"Add", "Sub", "Mul", "Div", "And", "Or", "Where", "Expand"})
 _LOOPS = frozenset({"Loop", "Scan"})
 _FAILURES = (OpUsageError, ShapeInferenceError, ArithmeticError, LookupError, TypeError, ValueError)
 _FAR = 2**31 - 1  # what exporters write for "to the end"
@@ -154,7 +155,7 @@ class Facts:
             logger.debug("no shape for %s %s: %s", node.op_type, node.name, error)
             for value in node.outputs:
                 value.shape = None
-        self._distrust(node)
+        self._correct(node)
         for value in node.outputs:
             value.shape = self._merge(_plain(value.shape), self._declared.get(value))
 
@@ -172,7 +173,8 @@ class Facts:
             for subgraph in subgraphs(node):
                 self._loops.add(subgraph)
 
-    def _distrust(self, node: ir.Node) -> None:
+    def _correct(self, node: ir.Node) -> None:
+        """Says less than the rules where they guess, and more where they give up too early."""
         if node.domain not in ("", "ai.onnx") or not node.outputs:
             return
         output = node.outputs[0]
@@ -180,9 +182,45 @@ class Facts:
             target = self.contents(node.inputs[0])
             output.shape = None if target is None else ir.Shape(target)
         elif node.op_type == "Slice":
-            self._distrust_slice(node, output)
+            self._correct_slice(node, output)
+        elif node.op_type == "Where":
+            self._choose(node, output)
+        if output.shape is not None and len(node.inputs) > 1 and node.op_type in _CLAMPED:
+            self._unclamp(node, output)
 
-    def _distrust_slice(self, node: ir.Node, output: ir.Value) -> None:
+    def _choose(self, node: ir.Node, output: ir.Value) -> None:
+        """``Where(shape == -1, 1, shape)``, as exporters write it for Expand: a dim is never negative."""
+        test = node.inputs[0].producer() if node.inputs[0] is not None else None
+        if test is None or test.op_type != "Equal":
+            return
+        columns = [self.contents(value) for value in (*test.inputs, *node.inputs[1:])]
+        size = max(len(column or ()) for column in columns)
+        if any(column is None or len(column) not in (1, size) for column in columns):
+            return
+        left, right, yes, no = ([*column] * (size // len(column)) for column in columns if column)
+        equal = [equality(a, b) for a, b in zip(left, right, strict=True)]
+        if None not in equal:
+            picked = [yes[i] if same else no[i] for i, same in enumerate(equal)]
+            self._context.set_symbolic_value(output, picked)
+
+    def _unclamp(self, node: ir.Node, output: ir.Value) -> None:
+        """``s`` and ``Min(k, s)`` with k > 1 are equal where they meet, or the runtime refuses."""
+        assert output.shape is not None
+        shapes = [self.shape(value) for value in node.inputs]
+        if node.op_type == "Expand":
+            shapes[1] = None if (target := self.contents(node.inputs[1])) is None else tuple(target)
+        dims = list(output.shape)
+        for back in range(1, len(dims) + 1):
+            met = [shape[-back] for shape in shapes if shape is not None and len(shape) >= back]
+            symbols = [dim for dim in met if isinstance(dim, ir.SymbolicDim)]
+            if None in shapes or len(symbols) < 2 or any(isinstance(d, int) and d != 1 for d in met):
+                continue
+            whole = [s for s in symbols if all(same(s, other) or is_clamped(other, s) for other in symbols)]
+            if whole:
+                dims[-back] = whole[0]
+        output.shape = ir.Shape(dims)
+
+    def _correct_slice(self, node: ir.Node, output: ir.Value) -> None:
         """A number as the end of a symbolic axis may lie beyond it."""
         data = node.inputs[0]
         if output.shape is None or data is None or data.shape is None:

@@ -55,8 +55,22 @@ def _scalar_operands(node: ir.Node, editor: Editor) -> bool:
     return changed
 
 
+def _same_contents(node: ir.Node, editor: Editor) -> bool:
+    """A Where on integers that yields one of its operands, element by element."""
+    facts, output = editor.facts, node.outputs[0]
+    result, shape = facts.contents(output), facts.shape(output)
+    for source in node.inputs[1:]:
+        contents = facts.contents(source)
+        if source is None or result is None or not same_shape(result, contents):
+            continue
+        if same_shape(facts.shape(source), shape):
+            return editor.replace(output, source)
+    return False
+
+
 RULES = (
     Rule("shape arithmetic", _ARITHMETIC, _known_contents),
+    Rule("shape chosen by where", ("Where",), _same_contents),
     Rule("expand that repeats nothing", ("Expand", "Tile"), _same_shape),
     Rule("scalar operand of a range", ("Range",), _scalar_operands),
 )

@@ -64,3 +64,54 @@ def test_stale_numbers_of_the_file_are_not_believed() -> None:
     model = parse("(float[B,3] x) => (int64[2] y) { a = Relu(x) y = Shape(a) }")
     next(iter(model.graph)).outputs[0].shape = type(model.graph.inputs[0].shape)([1, 3])
     assert simplify(model).formula == "Shape(Relu(x))"
+
+
+CHOSEN = """(float[1,S] x, float[B,S] z) => (float[B,S] y) {
+    s = Shape(z) c = Concat<axis=0>(FIRST) t = Equal(c, minus) w = Where(t, ones, c)
+    e = Expand(x, w) y = Div(e, z) }"""
+PICKED = {"minus": [-1, -1], "ones": [1, 1], "m": [-1]}
+
+
+def test_minus_one_is_never_a_dim() -> None:
+    """What exporters write before every Expand: -1 keeps a dim, and no size is negative."""
+    parts = CHOSEN.replace("FIRST", "b, q").replace(
+        "s = Shape(z)", "b = Shape<start=0,end=1>(z) q = Shape<start=1,end=2>(z)"
+    )
+    assert formula(parts, constants=PICKED) == "Div(x, z)"
+
+
+def test_minus_one_keeps_the_dim() -> None:
+    body = CHOSEN.replace("FIRST", "b, m").replace("s = Shape(z)", "b = Shape<start=0,end=1>(z)")
+    assert formula(body, constants=PICKED) == "Div(x, z)"
+
+
+def test_a_difference_of_dims_may_be_minus_one() -> None:
+    body = CHOSEN.replace("FIRST", "b, d").replace(
+        "s = Shape(z)", "b = Shape<start=0,end=1>(z) q = Shape<start=1,end=2>(z) d = Sub(q, b)"
+    )
+    sizes = ({"B": 2, "S": 4}, {"B": 2, "S": 1})  # d is 2, then -1
+    body = (
+        body.replace("float[1,S] x", "float[1,1] x")
+        .replace("y = Div(e, z)", "y = Neg(e)")
+        .replace("float[B,S] y", "float[N,M] y")
+    )
+    assert "Where" in formula(body, constants=PICKED, sizes=sizes)
+
+
+def test_a_table_that_is_cut_to_the_sequence_has_its_length() -> None:
+    """Position embeddings: table[:S] is Min(8, S) long, and added to [B, S] it must be S."""
+    body = """(float[B,S] x) => (float[B,S] y) {
+        q = Shape<start=1,end=2>(x) p = Slice(table, zero, q) a = Add(x, p)
+        t = Shape(x) e = Expand(a, t) y = Relu(e) }"""
+    constants = {"table": np.arange(8, dtype=np.float32), "zero": [0]}
+    assert "Expand" not in formula(body, constants=constants)
+
+
+def test_a_table_of_one_row_may_be_repeated() -> None:
+    body = """(float[B,S] x) => (int64[1] y) {
+        q = Shape<start=0,end=1>(x) p = Slice(table, zero, q) a = Add(p, row) y = Shape(a) }"""
+    constants = {"table": np.float32([1]), "zero": [0], "row": np.float32([1, 2, 3])}
+    assert formula(body, constants=constants, sizes=({"B": 1, "S": 1}, {"B": 3, "S": 1})) in (
+        "[3]",
+        "Identity([3])",
+    )
