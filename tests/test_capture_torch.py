@@ -6,6 +6,7 @@ import collections
 import dataclasses
 import logging
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -93,7 +94,12 @@ def test_variadic_arguments_are_numbered() -> None:
 def test_results_keep_their_structure() -> None:
     def forward(self: Any, x: Any) -> Any:
         size = x.shape[0]
-        return Pair(x + 1, None), collections.OrderedDict(n=size, s=Scores(x.mean(), [x * 2, x * 3])), "text", 1.5
+        return (
+            Pair(x + 1, None),
+            collections.OrderedDict(n=size, s=Scores(x.mean(), [x * 2, x * 3])),
+            "text",
+            1.5,
+        )
 
     small = module(forward)
     static, dynamic = capture(small, X), capture(small, X, dynamic_shapes=[{0: "rows"}])
@@ -157,7 +163,9 @@ def test_named_dims_survive_with_their_ranges() -> None:
 
 def test_derived_dims_keep_their_root() -> None:
     half = Dim("half", min=2, max=8)
-    captured = capture(module(lambda self, x: x[::2] + x[1::2]), torch.ones(6), dynamic_shapes=({0: 2 * half},))
+    captured = capture(
+        module(lambda self, x: x[::2] + x[1::2]), torch.ones(6), dynamic_shapes=({0: 2 * half},)
+    )
     [x], [y] = captured.model.graph.inputs, captured.model.graph.outputs
     assert str(x.shape[0]).replace(" ", "") == "2*half" and str(y.shape[0]) == "half"
 
@@ -226,13 +234,15 @@ def test_nodes_carry_the_line_they_come_from_and_nothing_else() -> None:
     captured = capture(module(forward), X)
     [node] = captured.model.graph
     [(key, value)] = node.metadata_props.items()
-    assert key == "optc.source" and value.endswith(f"test_capture_torch.py:{_line_of('return torch.sigmoid(x)')}")
+    assert key == "optc.source" and value.endswith(
+        f"test_capture_torch.py:{_line_of('return torch.sigmoid(x)')}"
+    )
     values = [*captured.model.graph.inputs, *captured.model.graph.outputs]
     assert not any(value.metadata_props or value.meta for value in values)
 
 
 def _line_of(text: str) -> int:
-    with open(__file__) as file:
+    with Path(__file__).open() as file:
         return next(number for number, line in enumerate(file, 1) if text in line)
 
 

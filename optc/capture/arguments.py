@@ -81,7 +81,7 @@ def _binds(forward: inspect.Signature, *args: Any, **kwargs: Any) -> bool:
 
 
 def _distinct_tensors(example: Any) -> Any:
-    """Every array a tensor of its own, without a copy: torch.export takes two uses of one tensor for one input."""
+    """Every array a tensor of its own, without a copy: torch.export takes one tensor for one input."""
     seen: set[int] = set()
 
     def distinct(value: Any) -> Any:

@@ -56,8 +56,17 @@ def _explained(error: BaseException, program: ExportedProgram, name: str) -> Cap
     return CaptureError(
         f"{name} has no ONNX form: {operator} cannot be converted: {reason[:300]}",
         where=innermost(str(node.meta.get("stack_trace", ""))) if node is not None else None,
-        hint="write that line with other operators",
+        hint=_hint(node),
     )
+
+
+def _hint(node: torch.fx.Node | None) -> str:
+    namespace = str(node.target).partition(".")[0] if node is not None else "aten"
+    if namespace == "transformers":
+        return 'choose an implementation in plain torch: experts_implementation="batched_mm" in the config'
+    if namespace not in ("aten", "prims", "higher_order"):
+        return f"{namespace} is a library of custom operators: switch it off, or write that line with torch's"
+    return "write that line with other operators"
 
 
 def _failed_node(error: BaseException, program: ExportedProgram) -> torch.fx.Node | None:
@@ -68,5 +77,10 @@ def _failed_node(error: BaseException, program: ExportedProgram) -> torch.fx.Nod
     names = re.findall(r"%(\w+) :|target=([\w.:]+)|<OpOverload\(op='([\w.:]+)', overload='(\w+)'\)>", text)
     targets = {f"{op.replace('::', '.')}.{overload}" for _, _, op, overload in names if op}
     targets |= {target.removeprefix("torch.ops.") for _, target, _, _ in names if target}
-    nodes = [n for m in program.graph_module.modules() if isinstance(m, torch.fx.GraphModule) for n in m.graph.nodes]
+    nodes = [
+        n
+        for m in program.graph_module.modules()
+        if isinstance(m, torch.fx.GraphModule)
+        for n in m.graph.nodes
+    ]
     return next((n for n in nodes if n.op == "call_function" and str(n.target) in targets), None)

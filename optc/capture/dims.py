@@ -1,4 +1,4 @@
-"""Dynamic dimensions: from what the user wrote to torch, and from torch's symbols back to the user's names."""
+"""Dynamic dimensions: from what the user wrote to torch, and from torch's symbols back to names."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ def for_torch(dynamic_shapes: Any, call: Call, module: torch.nn.Module) -> dict[
     if dynamic_shapes is None:
         return None
     if isinstance(dynamic_shapes, torch.export.ShapesCollection):
-        dynamic_shapes = dynamic_shapes.dynamic_shapes(module, call.args, call.kwargs)
+        collected: Any = dynamic_shapes
+        dynamic_shapes = collected.dynamic_shapes(module, call.args, call.kwargs)
     by_name = _by_parameter(dynamic_shapes, call)
     named: dict[str, Any] = {}
     return {name: _dims(by_name.get(name), named) for name in call.bound}
@@ -66,11 +67,11 @@ def symbol_names(inputs: Iterable[tuple[str, Any, Any]]) -> dict[str, str]:
                 names.setdefault(symbol, getattr(dim, "root", dim).__name__)
     taken = set(names.values())
     for input_name, fake, _ in inputs:
-        sizes = enumerate(fake.shape) if isinstance(fake, torch.Tensor) else [(None, fake)]
-        for axis, size in sizes:
+        is_tensor = isinstance(fake, torch.Tensor)
+        for axis, size in enumerate(fake.shape if is_tensor else (fake,)):
             symbol = _symbol(size)
             if symbol and symbol not in names:
-                name = input_name if axis is None else f"{input_name}_dim_{axis}"
+                name = f"{input_name}_dim_{axis}" if is_tensor else input_name
                 names[symbol] = f"{name}_" if name in taken else name
     return names
 
@@ -92,7 +93,9 @@ def _by_parameter(dynamic_shapes: Any, call: Call) -> dict[str, Any]:
     if isinstance(dynamic_shapes, (tuple, list)):
         if len(dynamic_shapes) != len(call.bound):
             what = f"dynamic_shapes has {len(dynamic_shapes)} entries for {len(call.bound)} arguments"
-            raise UserError(what, where=f"arguments {', '.join(call.bound)}", hint="use None for a static one")
+            raise UserError(
+                what, where=f"arguments {', '.join(call.bound)}", hint="use None for a static one"
+            )
         return dict(zip(call.bound, dynamic_shapes, strict=True))
     if not isinstance(dynamic_shapes, Mapping):
         what = f"dynamic_shapes is a {type(dynamic_shapes).__name__}"
@@ -102,7 +105,9 @@ def _by_parameter(dynamic_shapes: Any, call: Call) -> dict[str, Any]:
     for name in [n for n in by_name if n not in call.bound]:
         if not variadic or name not in call.bound.get(variadic[0], {}):
             hint = f"the arguments are {', '.join(call.bound)}"
-            raise UserError(f"dynamic_shapes names {name!r}, which is no argument", where="dynamic_shapes", hint=hint)
+            raise UserError(
+                f"dynamic_shapes names {name!r}, which is no argument", where="dynamic_shapes", hint=hint
+            )
         spec = dict.fromkeys(call.bound[variadic[0]]) | (by_name.get(variadic[0]) or {})
         by_name[variadic[0]] = spec | {name: by_name.pop(name)}
     return by_name

@@ -41,7 +41,9 @@ def explained(error: BaseException, model: str) -> CaptureError:
 
 
 def _reason(text: str) -> str:
-    rest = re.sub(r'For more information, run with TORCH_LOGS="\+dynamic"\.|If you\'re using [^.]*\.[^.]*\.', "", text)
+    rest = re.sub(
+        r"If you're using mark_dynamic.*?Dim\.AUTO\.|For more information, run with \S+\.", "", text
+    )
     lines = [line.strip(" -") for line in _END.split(rest)[0].splitlines()]
     reason = " ".join([line for line in lines if line][:3]).strip()
     return reason if len(reason) < 400 else reason[:397] + "..."

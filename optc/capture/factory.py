@@ -6,6 +6,7 @@ import difflib
 import importlib
 import importlib.util
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -33,21 +34,34 @@ def call_factory(text: str) -> Made:
     Raises:
         UserError: the module or function is missing, fails, or returns something else.
     """
-    place, _, name = text.rpartition(":")
-    if not place or not name:
-        hint = "write package.module:factory or path/file.py:factory"
-        raise UserError("a factory has a module and a function", where=text, hint=hint)
-    module = _load(place, text)
-    factory = getattr(module, name, None)
-    if factory is None:
-        raise UserError(f"{place} has no {name!r}", where=text, hint=_similar(module, name))
-    if not callable(factory):
-        raise UserError(f"{name!r} is a {type(factory).__name__}, not a function", where=text, hint=_RETURNS)
+    factory = resolve(text, "factory")
     try:
         returned = factory()
     except Exception as error:
-        raise _failed(f"the factory {name!r} failed", text, error) from error
+        raise _failed(f"the factory {text.rpartition(':')[2]!r} failed", text, error) from error
     return _checked(returned, text)
+
+
+def resolve(text: str, what: str = "function") -> Callable[..., Any]:
+    """The function that ``package.module:name`` or ``path/file.py:name`` names; this executes the module.
+
+    Args:
+        what: what the function is, for error messages.
+
+    Raises:
+        UserError: the module or function is missing, or the module cannot be imported.
+    """
+    place, _, name = text.rpartition(":")
+    if not place or not name:
+        hint = "write package.module:name or path/file.py:name"
+        raise UserError(f"a {what} is named by a module and a function", where=text, hint=hint)
+    module = _load(place, text)
+    found = getattr(module, name, None)
+    if found is None:
+        raise UserError(f"{place} has no {what} {name!r}", where=text, hint=_similar(module, name))
+    if not callable(found):
+        raise UserError(f"{name!r} is a {type(found).__name__}, not a function", where=text)
+    return found  # type: ignore[no-any-return]
 
 
 def _load(place: str, text: str) -> ModuleType:
@@ -59,7 +73,9 @@ def _load(place: str, text: str) -> ModuleType:
         return _load_file(path) if is_file else _import(place)
     except ModuleNotFoundError as error:
         if not is_file and error.name and (place == error.name or place.startswith(f"{error.name}.")):
-            hint = "is it installed, and is the working directory right? A file is written path/file.py:factory"
+            hint = (
+                "is it installed, and is the working directory right? A file is written path/file.py:factory"
+            )
             raise UserError(f"there is no module {error.name!r}", where=text, hint=hint) from error
         raise _failed(f"{place} cannot be imported", text, error) from error
     except Exception as error:
@@ -106,20 +122,24 @@ def _checked(returned: Any, text: str) -> Made:
         got = f"a tuple of {len(returned)}" if isinstance(returned, tuple) else f"a {type(returned).__name__}"
         raise UserError(f"the factory returned {got}", where=text, hint=_RETURNS)
     if not isinstance(returned[0], torch.nn.Module):
-        what = f"the first thing that the factory returned is a {type(returned[0]).__name__}, not an nn.Module"
+        what = (
+            f"the first thing that the factory returned is a {type(returned[0]).__name__}, not an nn.Module"
+        )
         raise UserError(what, where=text, hint=_RETURNS)
     return Made(*returned)
 
 
 def _failed(what: str, text: str, error: BaseException) -> UserError:
     line = f"{error.filename}:{error.lineno}" if isinstance(error, SyntaxError) else user_line(error)
-    return UserError(f"{what}: {type(error).__name__}: {error}", where=line or text, hint="fix the error there")
+    return UserError(
+        f"{what}: {type(error).__name__}: {error}", where=line or text, hint="fix the error there"
+    )
 
 
 def _similar(module: ModuleType, name: str) -> str:
     functions = [n for n, value in vars(module).items() if callable(value) and not n.startswith("_")]
     close = difflib.get_close_matches(name, functions, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"define it: a function without arguments; {_RETURNS}"
+    return f"did you mean {close[0]!r}?" if close else "check the name, or define it there"
 
 
 def _similar_files(path: Path) -> str:

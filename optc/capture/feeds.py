@@ -26,7 +26,9 @@ def load_npz(path: Path) -> Feeds:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             if not isinstance(arrays, np.lib.npyio.NpzFile):
-                raise UserError("the file holds a single array, not one per input", where=str(path), hint=hint)
+                raise UserError(
+                    "the file holds a single array, not one per input", where=str(path), hint=hint
+                )
             return {name: arrays[name] for name in arrays.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
         raise UserError(f"the inputs cannot be read: {error}", where=str(path), hint=hint) from error

@@ -59,11 +59,20 @@ def _dispatch(source: Any, example_inputs: Any, dynamic_shapes: Any, seed: int, 
     if isinstance(source, onnx.ModelProto):
         from .onnx_memory import from_proto
 
-        return _onnx(from_proto(source), source.graph.name or "ONNX model", example_inputs, dynamic_shapes, seed, sample)
+        return _onnx(
+            from_proto(source),
+            source.graph.name or "ONNX model",
+            example_inputs,
+            dynamic_shapes,
+            seed,
+            sample,
+        )
     if isinstance(source, ir.Model):
         from .onnx_memory import from_ir
 
-        return _onnx(from_ir(source), source.graph.name or "ONNX model", example_inputs, dynamic_shapes, seed, sample)
+        return _onnx(
+            from_ir(source), source.graph.name or "ONNX model", example_inputs, dynamic_shapes, seed, sample
+        )
     if isinstance(source, (str, Path)):
         return _text(str(source), example_inputs, dynamic_shapes, seed, sample)
     return _torch(source, example_inputs, dynamic_shapes)
@@ -87,11 +96,15 @@ def _text(text: str, example_inputs: Any, dynamic_shapes: Any, seed: int, sample
 
         _unwanted(example_inputs, dynamic_shapes, text)
         made = call_factory(text)
-        captured = capture_module(made.module, made.example_inputs, made.dynamic_shapes, note="from the factory")
+        captured = capture_module(
+            made.module, made.example_inputs, made.dynamic_shapes, note="from the factory"
+        )
         captured.source = text
         return captured
     hint = "give model.onnx, program.pt2, package.module:factory or path/file.py:factory"
-    what = "the file has no known ending" if path.exists() else "there is no such file, and it names no factory"
+    what = (
+        "the file has no known ending" if path.exists() else "there is no such file, and it names no factory"
+    )
     raise UserError(f"cannot tell what the source is: {what}", where=text, hint=hint)
 
 

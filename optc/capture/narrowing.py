@@ -52,14 +52,14 @@ def narrowed(message: str, dynamic_shapes: dict[str, Any]) -> dict[str, Any] | N
 
 
 def as_hints(spec: Any) -> Any:
-    """The shapes with every plain Dim a hint, which torch may relate to others; its name is put back later."""
+    """The shapes with every plain Dim a hint, which torch may relate to others; names are put back later."""
     return _mapped(spec, _hint)
 
 
 def _hint(dim: Any) -> Any:
     if type(dim) is not Dim:
         return dim
-    low, high = dim.min or None, dim.max if isinstance(dim.max, int) else None  # type: ignore[attr-defined]
+    low, high = dim.min or None, dim.max if isinstance(dim.max, int) else None
     return Dim.DYNAMIC(min=low, max=high) if low or high else Dim.DYNAMIC
 
 

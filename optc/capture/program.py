@@ -40,7 +40,9 @@ def export(module: torch.nn.Module, call: Call, dynamic_shapes: dict[str, Any] |
     return _with_retries(module, call, dynamic_shapes)
 
 
-def _with_retries(module: torch.nn.Module, call: Call, dynamic_shapes: dict[str, Any] | None) -> ExportedProgram:
+def _with_retries(
+    module: torch.nn.Module, call: Call, dynamic_shapes: dict[str, Any] | None
+) -> ExportedProgram:
     name, shapes, first = type(module).__name__, dynamic_shapes, None
     for retry in (_narrowed, _narrowed, _as_hints, None):
         try:
@@ -54,7 +56,7 @@ def _with_retries(module: torch.nn.Module, call: Call, dynamic_shapes: dict[str,
 
 
 def _is_violation(error: Exception) -> bool:
-    """Whether other dynamic shapes may help: a promise of the user's does not hold, and no dim is a constant."""
+    """Whether other dynamic shapes may help: a promise does not hold, but no dim would be a constant."""
     violation = isinstance(error, UserError) and error.error_type is UserErrorType.CONSTRAINT_VIOLATION
     return violation and not constants(str(error))
 

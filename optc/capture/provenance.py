@@ -22,7 +22,8 @@ _STACK = "pkg.torch.onnx.stack_trace"
 def keep_sources_only(model: ir.Model) -> None:
     """Replaces the exporter's metadata by one short entry per node, so that models stay small."""
     model.metadata_props.clear()
-    for graph in (model.graph, *model.functions.values()):
+    graphs: list[ir.Graph | ir.Function] = [model.graph, *model.functions.values()]
+    for graph in graphs:
         graph.metadata_props.clear()
         values: list[ir.Value] = [*graph.inputs]
         if isinstance(graph, ir.Graph):
@@ -42,13 +43,13 @@ def keep_sources_only(model: ir.Model) -> None:
 
 @cache
 def innermost(stack: str) -> str | None:
-    """"file:line" of the last frame of a printed stack that is model code, the file relative to sys.path."""
+    """``file:line`` of the last frame of a printed stack that is model code; relative to sys.path."""
     frames = [(file, line) for file, line in _FRAME.findall(stack) if is_model_code(file)]
     return f"{_importable(frames[-1][0])}:{frames[-1][1]}" if frames else None
 
 
 def user_line(error: BaseException) -> str | None:
-    """"file:line" of the deepest frame of model code that the error came through, its causes included."""
+    """File and line of the deepest frame of model code that the error came through, its causes included."""
     while error is not None:
         frames = [f for f in _frames(error.__traceback__) if is_model_code(f[0])]
         if frames:

@@ -98,7 +98,9 @@ def _check_records(path: Path) -> None:
         raise InvalidModel("it holds no exported program", where=where, hint=_HINT)
     for name in names:
         if name.startswith("data/aotinductor/"):
-            raise InvalidModel("it holds compiled code, which is not run", where=f"{where}: {name}", hint=_HINT)
+            raise InvalidModel(
+                "it holds compiled code, which is not run", where=f"{where}: {name}", hint=_HINT
+            )
         if name.startswith("models/") or name.endswith(".json"):
             text = reader.get_record(name).decode()
             for key, value in _entries(json.loads(text)):
@@ -162,8 +164,10 @@ def _is_operator(target: Any) -> bool:
     return target in _BUILTINS
 
 
-_BUILTINS = frozenset(
-    [getattr(operator, n) for n in "add sub mul truediv floordiv mod pow neg pos abs getitem".split()]
-    + [getattr(operator, n) for n in "eq ne lt le gt ge and_ or_ not_ xor invert lshift rshift".split()]
+_BUILTINS: frozenset[Any] = frozenset(
+    [operator.add, operator.sub, operator.mul, operator.truediv, operator.floordiv, operator.mod]
+    + [operator.pow, operator.neg, operator.pos, operator.abs, operator.getitem, operator.not_]
+    + [operator.eq, operator.ne, operator.lt, operator.le, operator.gt, operator.ge, operator.and_]
+    + [operator.or_, operator.xor, operator.invert, operator.lshift, operator.rshift]
     + [getattr(torch, n) for n in dir(torch) if n.startswith(("sym_", "_sym_"))]
 )

@@ -152,7 +152,9 @@ def _absent(parameter: Parameter) -> dict[str, Any]:
     assert structure is not None
     missing = [leaf.name for leaf in leaves(structure) if not leaf.optional]
     if missing:
-        raise UserError(f"no value for {', '.join(missing)}", where=f"argument {parameter.name}", hint=_INPUTS_HINT)
+        raise UserError(
+            f"no value for {', '.join(missing)}", where=f"argument {parameter.name}", hint=_INPUTS_HINT
+        )
     return {leaf.name: None for leaf in leaves(structure)}
 
 
@@ -175,4 +177,3 @@ def _parameter(data: Json) -> Parameter:
     if kind not in _KINDS:
         raise ValueError(f"not a parameter kind: {kind!r}")
     return Parameter(str(data["name"]), structure, kind)
-

@@ -12,8 +12,8 @@ import onnx_ir as ir
 class SourceHash:
     """sha256 over graph and weights: equal for equal models, whatever process or machine computes it.
 
-    The graph is read at once, since passes will edit the model; the weights, which nobody edits in place, when
-    the hash is asked for. They are hashed in parallel, without a copy.
+    The graph is read at once, since passes will edit the model; the weights, which nobody edits in place,
+    when the hash is asked for. They are hashed in parallel, without a copy.
     """
 
     def __init__(self, model: ir.Model) -> None:
@@ -64,4 +64,4 @@ def _memory(tensor: ir.TensorProtocol) -> memoryview | bytes:
     array = tensor.numpy()
     if not array.flags.c_contiguous or tensor.dtype.bitwidth < 8:
         return tensor.tobytes()
-    return memoryview(array.reshape(-1).view("uint8"))
+    return array.reshape(-1).view("uint8").data

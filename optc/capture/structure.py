@@ -16,7 +16,7 @@ Json = Any  # None, bool, int, float, str, list or dict
 
 @dataclass(frozen=True)
 class Leaf:
-    """One graph input or output. ``scalar`` is the Python type it has in the module ("int", "float", "bool")."""
+    """One graph input or output; ``scalar`` is its type in the module where it is an int, float or bool."""
 
     name: str
     scalar: str = ""
@@ -32,7 +32,7 @@ class Const:
 
 @dataclass(frozen=True)
 class Branch:
-    """A container. ``kind`` is tuple, list, dict, OrderedDict, namedtuple or object (``cls`` says which class)."""
+    """A container: ``kind`` is tuple, list, dict, OrderedDict, namedtuple or object, of class ``cls``."""
 
     kind: str
     keys: tuple[Any, ...]
@@ -168,7 +168,9 @@ def _children(branch: Branch, value: Any, where: str) -> Sequence[Any]:
     if branch.kind in ("dict", "OrderedDict"):
         if isinstance(value, Mapping) and set(value) == set(branch.keys):
             return [value[key] for key in branch.keys]
-        raise UserError(f"expected a dict with the keys {list(branch.keys)}, got {_shape(value)}", where=where)
+        raise UserError(
+            f"expected a dict with the keys {list(branch.keys)}, got {_shape(value)}", where=where
+        )
     if branch.kind in ("tuple", "list", "namedtuple"):
         if isinstance(value, (list, tuple)) and len(value) == len(branch.children):
             return value

@@ -41,11 +41,13 @@ def capture_module(
     shapes = dims.for_torch(dynamic_shapes, call, module)
     program = export(module, call, shapes)
     leaves = _pytree.tree_leaves((call.args, call.kwargs))
-    return _captured(program, type(module).__name__, leaves, note, call.forward, dims.leaf_specs(shapes, call))
+    return _captured(
+        program, type(module).__name__, leaves, note, call.forward, dims.leaf_specs(shapes, call)
+    )
 
 
 def capture_program(program: ExportedProgram, source: str) -> Captured:
-    """Captures an ExportedProgram, which stays as it is; dims without a name get that of their first input."""
+    """Captures an ExportedProgram, which stays as it is; dims are named after their first input."""
     args, kwargs = program.example_inputs or ((), {})
     leaves = _pytree.tree_leaves((args, kwargs))
     return _captured(program, source, leaves, "given")

@@ -16,6 +16,7 @@ from .signature import Parameter, Signature
 from .structure import Branch, Const, Leaf, Structure
 from .treespec import Path, from_treespec, join
 
+_Kind = inspect.Parameter
 _SCALARS = {gs.SymIntArgument: "int", gs.SymFloatArgument: "float", gs.SymBoolArgument: "bool"}
 
 
@@ -40,8 +41,7 @@ def signature_of(
     )
     in_spec, out_spec = program.call_spec.in_spec, program.call_spec.out_spec
     parameters = _parameters(in_spec, inputs, forward or _remembered(program))
-    output = from_treespec(out_spec, lambda path: outputs.leaf(_output_prefix(path), path))
-    return Signature(parameters, output), inputs.names, outputs.names
+    return Signature(parameters, outputs.result(out_spec)), inputs.names, outputs.names
 
 
 class _Names:
@@ -52,7 +52,17 @@ class _Names:
         self._taken = taken
         self.names: list[str] = []
 
-    def leaf(self, prefix: str, path: Path) -> Structure:
+    def structure(self, prefix: str, spec: _pytree.TreeSpec) -> Structure:
+        """An argument; its leaves are called ``prefix_path``."""
+        return from_treespec(spec, lambda path: self._leaf(prefix, path))
+
+    def result(self, spec: _pytree.TreeSpec) -> Structure:
+        """A result; its leaves are called by their keys, or ``output_path`` if the first is a number."""
+        return from_treespec(
+            spec, lambda path: self._leaf("" if path and isinstance(path[0], str) else "output", path)
+        )
+
+    def _leaf(self, prefix: str, path: Path) -> Structure:
         argument, name = next(self._arguments), join(prefix, path)
         if isinstance(argument, gs.ConstantArgument):
             return Const(argument.value)
@@ -66,36 +76,37 @@ class _Names:
         return Leaf(name, _SCALARS.get(type(argument), ""))
 
 
-def _output_prefix(path: Path) -> str:
-    return "" if path and isinstance(path[0], str) else "output"
-
-
-def _parameters(in_spec: _pytree.TreeSpec, names: _Names, forward: inspect.Signature) -> tuple[Parameter, ...]:
+def _parameters(
+    in_spec: _pytree.TreeSpec, names: _Names, forward: inspect.Signature
+) -> tuple[Parameter, ...]:
+    """The structure of every parameter; leaves are taken in torch's order, positional arguments first."""
     args, kwargs = in_spec.children()
-    kinds = inspect.Parameter
-    positional = [p.name for p in forward.parameters.values() if p.kind in (kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD)]
-    variadic = {p.kind: p.name for p in forward.parameters.values() if p.kind in (kinds.VAR_POSITIONAL, kinds.VAR_KEYWORD)}
-    given: dict[str, Structure] = {}
-    extra: dict[Any, dict[Any, Structure]] = {kinds.VAR_POSITIONAL: {}, kinds.VAR_KEYWORD: {}}
-    for index, spec in enumerate(args.children()):
-        if index < len(positional):
-            name = positional[index]
-            given[name] = from_treespec(spec, lambda path, name=name: names.leaf(name, path))  # type: ignore[misc]
-        else:
-            place = index - len(positional)
-            prefix = f"{variadic[kinds.VAR_POSITIONAL]}_{place}"
-            extra[kinds.VAR_POSITIONAL][place] = from_treespec(spec, lambda path, p=prefix: names.leaf(p, path))  # type: ignore[misc]
-    for name, spec in zip(kwargs.context or (), kwargs.children(), strict=True):
-        structure = from_treespec(spec, lambda path, name=name: names.leaf(name, path))  # type: ignore[misc]
-        if name in forward.parameters:
-            given[name] = structure
-        else:
-            extra[kinds.VAR_KEYWORD][name] = structure
-    for kind, items in extra.items():
-        if items:
-            branch = "tuple" if kind is kinds.VAR_POSITIONAL else "dict"
-            given[variadic[kind]] = Branch(branch, tuple(items), tuple(items.values()))
-    return tuple(Parameter(p.name, given.get(p.name, _default(p)), p.kind.name) for p in forward.parameters.values())
+    positional = _names_of(forward, _Kind.POSITIONAL_ONLY, _Kind.POSITIONAL_OR_KEYWORD)
+    given = {
+        name: names.structure(name, spec) for name, spec in zip(positional, args.children(), strict=False)
+    }
+    more = [
+        names.structure(f"{_names_of(forward, _Kind.VAR_POSITIONAL)[0]}_{place}", spec)
+        for place, spec in enumerate(args.children()[len(positional) :])
+    ]
+    keywords = {
+        name: names.structure(name, spec)
+        for name, spec in zip(kwargs.context or (), kwargs.children(), strict=True)
+    }
+    given |= {name: keywords.pop(name) for name in list(keywords) if name in forward.parameters}
+    if more:
+        variadic = _names_of(forward, _Kind.VAR_POSITIONAL)[0]
+        given[variadic] = Branch("tuple", tuple(range(len(more))), tuple(more))
+    if keywords:
+        variadic = _names_of(forward, _Kind.VAR_KEYWORD)[0]
+        given[variadic] = Branch("dict", tuple(keywords), tuple(keywords.values()))
+    return tuple(
+        Parameter(p.name, given.get(p.name, _default(p)), p.kind.name) for p in forward.parameters.values()
+    )
+
+
+def _names_of(forward: inspect.Signature, *kinds: inspect._ParameterKind) -> list[str]:
+    return [p.name for p in forward.parameters.values() if p.kind in kinds]
 
 
 def _default(parameter: inspect.Parameter) -> Const | None:

@@ -50,7 +50,7 @@ def _keys(spec: _pytree.TreeSpec) -> Path:
         return tuple(context._fields)
     if spec.type in (list, tuple) or not isinstance(context, (list, tuple)):
         return tuple(range(count))
-    # The keys are the context of a dict or a ModelOutput, and one part of it for a defaultdict or a dataclass.
+    # A dict or a ModelOutput has its keys as context, a defaultdict or a dataclass as a part of it.
     for names in (*(part for part in context if isinstance(part, (list, tuple))), context):
         if len(names) == count:
             return tuple(names)

@@ -24,7 +24,9 @@ def widened(call: Call, dynamic_shapes: dict[str, Any] | None) -> Call | None:
     if all(new is old for new, old in zip(wide, leaves, strict=True)):
         return None
     args, kwargs = _pytree.tree_unflatten(wide, tree)
-    return dataclasses.replace(call, args=args, kwargs=kwargs, bound=dict(call.forward.bind(*args, **kwargs).arguments))
+    return dataclasses.replace(
+        call, args=args, kwargs=kwargs, bound=dict(call.forward.bind(*args, **kwargs).arguments)
+    )
 
 
 def _widened(leaf: Any, spec: Any) -> Any:
