@@ -176,9 +176,12 @@ def _compile(
     for watcher in watchers:
         watcher.start(captured.model)
     model, records = request.pipeline.run(captured.model, ctx, watchers)
-    outcome = gating.run(plain, model, records, request, ctx) if request.gate else gating.ungated(ctx)
+    if request.gate:
+        outcome = gating.run(plain, model, records, ctx, request.gate_seconds)
+    else:
+        outcome = gating.ungated(ctx)
     ctx = replace(ctx, lowerings=outcome.decisions)
-    model, legalized = _legalize(outcome.model or model, ctx, watchers, len(records))
+    model, legalized = _legalize(plain.clone() if outcome.plain else model, ctx, watchers, len(records))
     verify.verify(model, target=request.target, after="legalize")
     error, _ = compare.judge(model, exact=False)
     records += legalized

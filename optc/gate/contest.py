@@ -1,0 +1,139 @@
+"""Measures candidates of one model against each other in fresh sessions of the runtime."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from optc import measure
+from optc.gate.decisions import Decisions
+from optc.passbase import Feeds
+from optc.report import weight_bytes
+from optc.session import open_session, run_session
+
+Program = Callable[[Feeds], Any]
+Candidate = tuple[tuple[str, str], ...] | None  # decisions, sorted; None is the captured model
+
+PLAIN: Candidate = None
+
+# Sessions open at once hold a prepacked copy of the weights each.
+_BYTES_AT_ONCE = 400_000_000
+
+# Built models kept: the reference and the captured model come back in every contest.
+_MODELS_KEPT = 3
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One fresh session each of a reference and a challenger, at one shape."""
+
+    log_ratio: float  # of seconds, reference over challenger
+    reference: float  # seconds per call
+    challenger: float
+
+
+Samples = Mapping[Candidate, Mapping[str, Sample]]  # challenger -> shape -> sample
+Measure = Callable[[Candidate, Sequence[Candidate]], Samples]
+
+
+def candidate(decisions: Decisions) -> Candidate:
+    """The candidate with these decisions."""
+    return tuple(sorted(decisions.items()))
+
+
+def ort_program(model: ir.Model, threads: int | None = None) -> Program:
+    """A session to be measured beside others.
+
+    The threads of a pool spin for a while after each call, in hope of the next one; on a small machine those
+    of an idle session then take the cores from the one being timed. Told to stop at the end of each call they
+    still spin *within* it, as they will in use. (Spinning switched off altogether measures something else:
+    every parallel kernel then wakes its threads anew.)
+    """
+    session = open_session(model, threads=threads, options={"session.force_spinning_stop": "1"})
+    return partial(run_session, session)
+
+
+class Contest:
+    """Builds, opens and times candidates.
+
+    Args:
+        build: the executable model of a candidate; it is given PLAIN too.
+        feeds: what to run, by shape label.
+        open_program: opens a fresh session.
+        seconds_per_shape: how long the contestants of one session are timed at each shape.
+    """
+
+    def __init__(
+        self,
+        build: Callable[[Candidate], ir.Model],
+        feeds: Mapping[str, Feeds],
+        *,
+        open_program: Callable[[ir.Model], Program] = ort_program,
+        seconds_per_shape: float = 0.15,
+        seed: int = 0,
+        clock: measure.Clock = time.perf_counter,
+    ) -> None:
+        self._build, self._feeds, self._open = build, feeds, open_program
+        self._seconds, self._seed, self._clock = seconds_per_shape, seed, clock
+        self._models: OrderedDict[Candidate, ir.Model] = OrderedDict()
+        self._contests = 0
+
+    def model(self, which: Candidate) -> ir.Model:
+        """The executable model of a candidate."""
+        if which not in self._models:
+            self._models[which] = self._build(which)
+        self._models.move_to_end(which)
+        while len(self._models) > _MODELS_KEPT:
+            self._models.popitem(last=False)
+        return self._models[which]
+
+    def group_size(self) -> int:
+        """How many challengers can be measured with one session of the reference."""
+        size = max(weight_bytes(self.model(PLAIN)), 1)
+        return min(3, max(1, _BYTES_AT_ONCE // size - 1))
+
+    def __call__(self, reference: Candidate, challengers: Sequence[Candidate]) -> Samples:
+        """One fresh session of each, all measured at every shape."""
+        self._contests += 1
+        contestants = [reference, *challengers]
+        together = weight_bytes(self.model(PLAIN)) * len(contestants) <= _BYTES_AT_ONCE
+        timings = self._interleaved(contestants) if together else self._in_turns(contestants)
+        return {
+            challenger: {shape: _sample(timing, str(number)) for shape, timing in timings.items()}
+            for number, challenger in enumerate(challengers, 1)
+        }
+
+    def _interleaved(self, contestants: Sequence[Candidate]) -> dict[str, measure.Timing]:
+        programs = [self._open(self.model(which)) for which in contestants]
+        return {shape: self._time(dict(enumerate(programs)), feeds) for shape, feeds in self._feeds.items()}
+
+    def _in_turns(self, contestants: Sequence[Candidate]) -> dict[str, measure.Timing]:
+        """One session at a time, for models of which two do not fit beside each other."""
+        numbered = list(enumerate(contestants))
+        medians: dict[str, dict[str, np.ndarray]] = {shape: {} for shape in self._feeds}
+        for number, which in numbered if self._contests % 2 else reversed(numbered):
+            program = self._open(self.model(which))
+            for shape, feeds in self._feeds.items():
+                # the median stands for the session: its rounds were not taken beside those of the others
+                median = self._time({number: program}, feeds).median(str(number))
+                medians[shape][str(number)] = np.array([median])
+            del program
+        return {shape: measure.Timing(found) for shape, found in medians.items()}
+
+    def _time(self, programs: Mapping[int, Program], feeds: Feeds) -> measure.Timing:
+        calls = {str(number): partial(program, feeds) for number, program in programs.items()}
+        seed = self._seed + self._contests
+        return measure.paired(calls, seconds=self._seconds, seed=seed, clock=self._clock)
+
+
+def _sample(timing: measure.Timing, challenger: str) -> Sample:
+    ratio = timing.ratio("0", challenger).ratio
+    return Sample(math.log(ratio), timing.median("0"), timing.median(challenger))

@@ -1,0 +1,82 @@
+"""What has been measured so far, and the ratios that follow from it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from optc.gate.contest import Candidate, Measure, Sample
+from optc.measure import Ratio, over_sessions
+
+# With this many sessions the interval hardly narrows any more.
+MAX_SESSIONS = 7
+_MIN_SESSIONS = 3
+
+# An interval inside 1 +- this says that the two are alike; more sessions would not change what follows.
+_ALIKE = 0.01
+
+
+class Evidence:
+    """Samples of pairs of candidates; several measurements of one pair are pooled.
+
+    Args:
+        measure: opens fresh sessions of a reference and some challengers, and times them.
+        out_of_time: whether the seconds of the current phase are spent.
+        group_size: how many challengers one measurement takes.
+    """
+
+    def __init__(self, measure: Measure, out_of_time: Callable[[], bool], group_size: int) -> None:
+        self._measure, self._out_of_time, self._group_size = measure, out_of_time, group_size
+        self._samples: dict[tuple[Candidate, Candidate], list[dict[str, Sample]]] = defaultdict(list)
+
+    def gather(self, reference: Candidate, challengers: Sequence[Candidate], *, least: int = 0) -> None:
+        """Measures until every challenger is decided or time is out; ``least`` sessions are taken anyway."""
+        while True:
+            waiting = [c for c in challengers if not self._decided(reference, c)]
+            waiting.sort(key=lambda c: self.sessions(reference, c))
+            if not waiting:
+                return
+            if self._out_of_time() and self.sessions(reference, waiting[0]) >= least:
+                return
+            group = waiting[: self._group_size]
+            for challenger, by_shape in self._measure(reference, group).items():
+                self._samples[reference, challenger].append(dict(by_shape))
+
+    def sessions(self, reference: Candidate, challenger: Candidate) -> int:
+        """How many sessions of the pair have been measured."""
+        return len(self._samples[reference, challenger])
+
+    def pooled(self, reference: Candidate, challenger: Candidate) -> Ratio | None:
+        """Time of the reference over time of the challenger: geometric mean over the shapes."""
+        samples = self._samples[reference, challenger]
+        if not samples:
+            return None
+        return over_sessions([float(np.mean([s.log_ratio for s in found.values()])) for found in samples])
+
+    def by_shape(self, reference: Candidate, challenger: Candidate) -> dict[str, Ratio]:
+        """The same ratio of each shape."""
+        samples = self._samples[reference, challenger]
+        shapes = samples[0] if samples else {}
+        return {shape: over_sessions([found[shape].log_ratio for found in samples]) for shape in shapes}
+
+    def seconds(self, reference: Candidate, challenger: Candidate) -> dict[str, tuple[float, float]]:
+        """Shape -> median seconds per call of the challenger and of the reference."""
+        samples = self._samples[reference, challenger]
+        return {
+            shape: (
+                float(np.median([found[shape].challenger for found in samples])),
+                float(np.median([found[shape].reference for found in samples])),
+            )
+            for shape in (samples[0] if samples else {})
+        }
+
+    def _decided(self, reference: Candidate, challenger: Candidate) -> bool:
+        count = self.sessions(reference, challenger)
+        if count < _MIN_SESSIONS or count >= MAX_SESSIONS:
+            return count >= MAX_SESSIONS
+        found = self.pooled(reference, challenger)
+        assert found is not None
+        alike = found.low > 1 - _ALIKE and found.high < 1 + _ALIKE
+        return alike or found.low > 1 or found.high < 1

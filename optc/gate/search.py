@@ -1,0 +1,212 @@
+"""The search of the gate: start with everything on, take away what costs time, hold the rest against plain.
+
+Every family is judged inside the artifact as it is then: with it over without it. When several look bad, the
+worst is undone first and the others are judged again, because two families that are each good alone can be bad
+together, and then one of them has to go, not both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from optc.gate.contest import PLAIN, Candidate, Measure, candidate
+from optc.gate.decisions import INLINE, Decisions, Entry, Families, GateResult
+from optc.gate.evidence import Evidence
+from optc.measure import Clock, Ratio
+
+# Of the time budget: for choosing among the families. The rest is for the artifact against plain.
+_CHOOSING = 0.6
+
+Progress = Callable[[str, float], None]  # what is measured, fraction of the budget spent
+
+
+@dataclass(frozen=True)
+class _Change:
+    """One family set to another choice."""
+
+    family: str
+    choice: str
+
+    def of(self, current: Decisions) -> Candidate:
+        return candidate({**current, self.family: self.choice})
+
+    def title(self) -> str:
+        return self.family if self.choice == INLINE else f"{self.family}: {self.choice}"
+
+
+class Search:
+    """Chooses one lowering or "inline" for each family.
+
+    Args:
+        families: the families in the model, with their lowerings.
+        measure: times candidates in fresh sessions.
+        fingerprint: equal for two candidates that are the same program: those are measured once.
+        seconds: time budget.
+        group_size: how many challengers `measure` should be given at once.
+    """
+
+    def __init__(
+        self,
+        families: Families,
+        measure: Measure,
+        *,
+        fingerprint: Callable[[Candidate], object],
+        seconds: float,
+        clock: Clock,
+        group_size: int = 1,
+        progress: Progress = lambda what, fraction: None,
+    ) -> None:
+        self._families, self._fingerprint, self._progress = families, fingerprint, progress
+        self._started, self._seconds, self._clock = clock(), seconds, clock
+        self._until = seconds * _CHOOSING
+        self._evidence = Evidence(measure, self._out_of_time, group_size)
+        self._ledger: dict[str, Entry] = {}
+
+    def run(self) -> GateResult:
+        """Chooses, then holds the choice against the captured model."""
+        current = self._choose({family: names[0] for family, names in self._families.items()})
+        self._until = self._seconds
+        return self._confirm(current)
+
+    def _choose(self, current: dict[str, str]) -> dict[str, str]:
+        changes = self._changes(current)
+        while changes:
+            self._say("families")
+            reference = candidate(current)
+            self._evidence.gather(reference, [change.of(current) for change in changes])
+            better = [change for change in changes if self._is_proven(current, change)]
+            self._note(current, changes, better)
+            if not better:
+                break
+            best = max(better, key=lambda change: self._gain(current, change))
+            current = {**current, best.family: best.choice}
+            changes = [change for change in better if change.family != best.family]
+            if self._out_of_time():
+                return current
+        return current
+
+    def _changes(self, current: Decisions) -> list[_Change]:
+        """Every other choice of every family that makes another program."""
+        seen = {self._fingerprint(candidate(current))}
+        found = []
+        for family, names in self._families.items():
+            for choice in (INLINE, *names):
+                change = _Change(family, choice)
+                if choice == current[family] or (print_ := self._fingerprint(change.of(current))) in seen:
+                    continue
+                seen.add(print_)
+                found.append(change)
+        return found
+
+    def _is_proven(self, current: Decisions, change: _Change) -> bool:
+        """The rule for exact families: undone when the interval of with over without lies above 1."""
+        found = self._evidence.pooled(candidate(current), change.of(current))
+        return found is not None and found.low > 1.0
+
+    def _gain(self, current: Decisions, change: _Change) -> float:
+        found = self._evidence.pooled(candidate(current), change.of(current))
+        return 0.0 if found is None else found.ratio
+
+    def _note(self, current: Decisions, changes: Sequence[_Change], better: Sequence[_Change]) -> None:
+        best = max(better, key=lambda change: self._gain(current, change), default=None)
+        for change in changes:
+            undoes = change.choice == INLINE
+            if change == best:
+                verdict = "undone" if undoes else "chosen"
+            else:
+                verdict = "kept" if undoes else "not chosen"
+            self._ledger[change.title()] = self._entry(
+                candidate(current), change.of(current), change, verdict
+            )
+
+    def _entry(self, reference: Candidate, challenger: Candidate, change: _Change, verdict: str) -> Entry:
+        """The figures of a family are with over without; those of an alternative, alternative over current."""
+        pooled = self._evidence.pooled(reference, challenger)
+        if pooled is None:
+            return Entry(change.title(), verdict, "not measured: the time budget was spent")
+        shapes = self._evidence.by_shape(reference, challenger)
+        if change.choice != INLINE:
+            pooled, shapes = _inverse(pooled), {name: _inverse(found) for name, found in shapes.items()}
+        return Entry.of(change.title(), verdict, _reason(pooled), pooled, shapes)
+
+    def _confirm(self, current: dict[str, str]) -> GateResult:
+        """Holds the artifact against plain; while it loses, takes the most suspect family out."""
+        if self._fingerprint(candidate(current)) == self._fingerprint(PLAIN):
+            self._ledger["artifact"] = Entry("artifact", "kept", "it is the captured model")
+            return self._result(current)
+        for trial in self._trials(current):
+            self._say("artifact against the plain export")
+            which = candidate(trial)
+            self._evidence.gather(which, [PLAIN], least=1)
+            pooled, shapes = self._evidence.pooled(which, PLAIN), self._evidence.by_shape(which, PLAIN)
+            assert pooled is not None
+            lost = _loses(pooled, shapes)
+            title = "artifact" if trial == current else f"artifact without {_difference(current, trial)}"
+            verdict = "kept" if lost is None else "undone"
+            self._ledger[title] = Entry.of(title, verdict, lost or _reason(pooled), pooled, shapes)
+            if lost is None:
+                return self._result(trial)
+            if self._out_of_time():
+                break
+        return self._result({family: INLINE for family in current}, keep_plain=True)
+
+    def _trials(self, current: dict[str, str]) -> Iterator[dict[str, str]]:
+        """The artifact, then with one more family undone each time, the least useful one first."""
+        yield current
+        on = [family for family, choice in current.items() if choice != INLINE]
+        ratios = {family: self._ledger[family].ratio for family in on if family in self._ledger}
+        on.sort(key=lambda family: -(ratios.get(family) or 1.0))
+        trial, seen = current, {self._fingerprint(candidate(current)), self._fingerprint(PLAIN)}
+        for family in on:
+            trial = {**trial, family: INLINE}
+            if (print_ := self._fingerprint(candidate(trial))) not in seen:
+                seen.add(print_)
+                yield trial
+
+    def _result(self, decisions: Decisions, *, keep_plain: bool = False) -> GateResult:
+        ledger = tuple(self._ledger.values())
+        if keep_plain:
+            return GateResult(decisions, ledger, keep_plain=True)
+        which = candidate(decisions)
+        return GateResult(
+            decisions,
+            ledger,
+            final=self._evidence.pooled(which, PLAIN),
+            final_by_shape=self._evidence.by_shape(which, PLAIN),
+            seconds=self._evidence.seconds(which, PLAIN),
+        )
+
+    def _out_of_time(self) -> bool:
+        return self._clock() - self._started >= self._until
+
+    def _say(self, what: str) -> None:
+        self._progress(what, min(1.0, (self._clock() - self._started) / self._seconds))
+
+
+def _loses(pooled: Ratio, shapes: dict[str, Ratio]) -> str | None:
+    """Why the artifact may not be kept: it is slower than plain somewhere, or faster nowhere."""
+    slower = [name for name, found in shapes.items() if found.low > 1.0]
+    if slower:
+        worst = max(slower, key=lambda name: shapes[name].ratio)
+        return f"slower than the plain export at {worst}"
+    if pooled.ratio >= 1.0:
+        return "not faster than the plain export"
+    return None
+
+
+def _difference(current: Decisions, trial: Decisions) -> str:
+    return ", ".join(family for family in current if current[family] != trial[family])
+
+
+def _inverse(found: Ratio) -> Ratio:
+    low = 0.0 if found.high == float("inf") else 1 / found.high
+    return Ratio(1 / found.ratio, low, 1 / found.low if found.low else float("inf"), found.count)
+
+
+def _reason(found: Ratio) -> str:
+    if found.low > 1.0:
+        return "it costs time"
+    if found.high < 1.0:
+        return "it saves time"
+    return "no difference beyond noise"

@@ -1,0 +1,120 @@
+"""Interleaved paired timing: contestants take turns within milliseconds, so that what slows the machine slows
+them all, and only ratios taken within a turn count."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+Clock = Callable[[], float]
+
+# A block of calls shorter than this is mostly timer and scheduler.
+_BLOCK_SECONDS = 1e-3
+_MAX_CALLS = 1000
+_MAX_ROUNDS = 200
+
+# 0.975 quantiles of Student's t, for 1, 2, ... degrees of freedom; the last one for more.
+_STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.16, 2.145)
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A time ratio, the 95% interval around it, and how many independent pairs it comes from."""
+
+    ratio: float
+    low: float
+    high: float
+    count: int
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds per call of each contestant, one value per round."""
+
+    rounds: Mapping[str, np.ndarray]
+
+    def median(self, name: str) -> float:
+        """Median seconds per call."""
+        return float(np.median(self.rounds[name]))
+
+    def ratio(self, over: str, under: str) -> Ratio:
+        """Median of the ratios of each round, with the order statistics that enclose it in 95% of cases.
+
+        Below six rounds no two order statistics do, and the interval is unbounded.
+        """
+        ratios = np.sort(self.rounds[over] / self.rounds[under])
+        cut = _order_statistic(len(ratios))
+        low, high = (float(ratios[cut]), float(ratios[-1 - cut])) if cut is not None else (0.0, math.inf)
+        return Ratio(float(np.median(ratios)), low, high, len(ratios))
+
+
+def paired(
+    contestants: Mapping[str, Callable[[], object]],
+    *,
+    seconds: float,
+    seed: int = 0,
+    min_rounds: int = 3,
+    clock: Clock = time.perf_counter,
+) -> Timing:
+    """Times all contestants in rounds for about ``seconds``, after warming each of them up.
+
+    A round runs a block of calls of every contestant in random order, and the next round in the reverse of
+    that order, so that a drift of the machine falls on all alike. Blocks of short calls are repeated to last a
+    millisecond; at least ``min_rounds`` rounds are run however long they take.
+    """
+    started = clock()
+    calls = {name: _calls_per_block(call, clock) for name, call in contestants.items()}
+    names, order = list(contestants), np.random.default_rng(seed)
+    turn: list[str] = []
+    rounds: dict[str, list[float]] = {name: [] for name in names}
+    for number in range(_MAX_ROUNDS):
+        if number >= min_rounds and clock() - started >= seconds:
+            break
+        turn = turn[::-1] if number % 2 else [names[i] for i in order.permutation(len(names))]
+        for name in turn:
+            rounds[name].append(_block(contestants[name], calls[name], clock))
+    return Timing({name: np.array(values) for name, values in rounds.items()})
+
+
+def over_sessions(log_ratios: Sequence[float]) -> Ratio:
+    """Geometric mean over independent sessions of log time ratios, with Student's 95% interval.
+
+    Two sessions of one model differ by percents for as long as they live (where their memory happens to lie),
+    so the spread that counts is the one between sessions: rounds within one session cannot show it.
+    """
+    logs = np.asarray(log_ratios, np.float64)
+    mean, count = float(logs.mean()), len(logs)
+    if count < 2:
+        return Ratio(math.exp(mean), 0.0, math.inf, count)
+    quantile = _STUDENT[min(count - 1, len(_STUDENT)) - 1]
+    margin = quantile * float(logs.std(ddof=1)) / math.sqrt(count)
+    return Ratio(math.exp(mean), math.exp(mean - margin), math.exp(mean + margin), count)
+
+
+def _calls_per_block(call: Callable[[], object], clock: Clock) -> int:
+    """Warms up (the first call allocates, the second plans memory) and sizes the blocks by a third call."""
+    call()
+    call()
+    return min(_MAX_CALLS, math.ceil(_BLOCK_SECONDS / max(_block(call, 1, clock), 1e-6)))
+
+
+def _block(call: Callable[[], object], calls: int, clock: Clock) -> float:
+    started = clock()
+    for _ in range(calls):
+        call()
+    return (clock() - started) / calls
+
+
+def _order_statistic(count: int) -> int | None:
+    """The largest k for which the median lies between the k-th values from both ends 95 times in 100."""
+    tail, found = 0.0, None
+    for k in range(count):
+        tail += math.comb(count, k) / 2**count
+        if tail > 0.025:
+            break
+        found = k
+    return found

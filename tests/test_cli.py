@@ -1,0 +1,215 @@
+"""The command line is a contract: exit codes, messages on stderr, JSON on stdout, and nothing left behind."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from optc.cli import run_command
+
+TEXT = """<ir_version: 10, opset_import: ["": 20]>
+g (float[batch,4] x) => (float[batch,4] y) { h = Identity(x)  s = Sigmoid(h)  y = Mul(h, s) }"""
+FACTORY = """
+import torch
+
+class Net(torch.nn.Module):
+    def forward(self, x):
+        return {"double": x * 2, "half": x / 2}
+
+def net():
+    return Net(), (torch.ones(2, 3),)
+
+def wrong():
+    return 3
+
+def broken():
+    raise KeyError("weights")
+"""
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    path = tmp_path / "model.onnx"
+    ir.save(ir.from_onnx_text(TEXT), path)
+    return path
+
+
+def _files(folder: Path) -> list[str]:
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*"))
+
+
+def _run(folder: Path) -> int:
+    arguments = ["--inputs", str(folder / "x.npz"), "-o", str(folder / "y.npz")]
+    return run_command(["run", str(folder / "out"), *arguments])
+
+
+def test_compile_and_run(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, x = tmp_path / "out", tmp_path / "x.npz"
+    assert run_command(["compile", str(model), "-o", str(out), "--no-gate"]) == 0
+    assert "simplify" in capsys.readouterr().out
+    assert {"manifest.json", "model.onnx", "report.json"} <= {p.name for p in out.iterdir()}
+    np.savez(x, x=np.ones((3, 4), np.float32))
+    assert run_command(["run", str(out), "--inputs", str(x), "-o", str(tmp_path / "y.npz")]) == 0
+    with np.load(tmp_path / "y.npz") as results:
+        np.testing.assert_allclose(results["y"], np.full((3, 4), 1 / (1 + np.exp(-1))), rtol=1e-6)
+
+
+def test_json_is_one_object_on_stdout(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    commands = [
+        ["compile", str(model), "-o", str(tmp_path / "out"), "--no-gate"],
+        ["inspect", str(model)],
+        ["inspect", str(tmp_path / "out")],
+        ["diff", str(model), str(tmp_path / "out")],
+        ["passes"],
+        ["passes", "fuse"],
+        ["targets"],
+        ["targets", "cpu"],
+    ]
+    for command in commands:
+        assert run_command([*command, "--json"]) == 0, command
+        captured = capsys.readouterr()
+        json.loads(captured.out)
+        assert captured.err == ""
+
+
+def test_the_report_follows_its_schema(model: Path, tmp_path: Path) -> None:
+    run_command(["compile", str(model), "-o", str(tmp_path / "out"), "--no-gate"])
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert set(report) >= {"source", "target", "inputs", "threads", "passes", "final"}
+    assert [entry["name"] for entry in report["passes"]] == ["simplify", "fuse", "legalize"]
+    keys = {"name", "options", "changed", "matched", "skipped", "error", "ms_before", "ms_after"}
+    keys |= {"bytes_before", "bytes_after", "reverted", "detail"}
+    assert all(set(entry) == keys for entry in report["passes"])
+    assert report["passes"][0]["error"]["rel_l2"] == 0
+    assert set(report["final"]) == keys - {"name", "options", "skipped"}
+
+
+def test_artifacts_are_reproducible(model: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        assert run_command(["compile", str(model), "-o", str(tmp_path / name), "--no-gate"]) == 0
+    for file in ("model.onnx", "manifest.json"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+def test_dump_writes_a_listing_per_pass(model: Path, tmp_path: Path) -> None:
+    dump = tmp_path / "dump"
+    run_command(["compile", str(model), "-o", str(tmp_path / "o"), "--no-gate", "--dump", str(dump)])
+    assert _files(dump) == ["00-captured.txt", "01-simplify.txt", "02-fuse.txt", "03-legalize.txt"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["compile", "missing.onnx", "-o", "out"], "missing.onnx"),
+        (["compile", "{model}"], "'-o'"),
+        (["compile", "{model}", "-o", "out", "--pipeline", "simplfy"], "did you mean 'simplify'"),
+        (["compile", "{model}", "-o", "out", "--pipeline", "fuse{onli=attention}"], "did you mean 'only'"),
+        (
+            ["compile", "{model}", "-o", "out", "--pipeline", "fuse{only=atention}"],
+            "did you mean 'attention'",
+        ),
+        (["compile", "{model}", "-o", "out", "--pipeline", "simplify{fold-limit=big}"], "not a whole number"),
+        (["compile", "{model}", "-o", "out", "--target", "gpu"], "did you mean 'cpu'"),
+        (["compile", "{model}", "-o", "out", "-O", "7"], "-O"),
+        (["compile", "{model}", "-o", "out", "-O", "2"], "levels: 0, 1"),
+        (["compile", "{model}", "-o", "out", "--inputs", "missing.npz"], "missing.npz"),
+        (["compile", "{model}", "-o", "out", "--decisions", "missing"], "missing"),
+        (["compile", "{model}", "-o", "out", "--metric", "json:loads"], "belong together"),
+        (["compile", "{model}", "-o", "missing/deep/out"], "does not exist"),
+        (["compile", "{model}", "-o", "{model}"], "a file, not a directory"),
+        (["compile", "{model}", "-o", "{folder}"], "not empty"),
+        (["compile", "{factory}:nett", "-o", "out"], "did you mean 'net'"),
+        (["compile", "{factory}:wrong", "-o", "out"], "wrong"),
+        (["compile", "{factory}:broken", "-o", "out"], "KeyError"),
+        (["compile", "no_such_package_x:f", "-o", "out"], "no_such_package_x"),
+        (["compil", "{model}"], "compile"),
+        (["run", "{folder}", "--inputs", "missing.npz", "-o", "y.npz"], "manifest.json"),
+        (["inspect", "missing"], "missing"),
+        (["inspect", "{model}", "--dim", "batch=many"], "batch=8"),
+        (["diff", "{model}", "missing.onnx"], "missing.onnx"),
+        (["passes", "fues"], "did you mean 'fuse'"),
+        (["targets", "cpux"], "did you mean 'cpu'"),
+    ],
+)
+def test_user_errors(
+    arguments: list[str],
+    message: str,
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder, factory = tmp_path / "foreign", tmp_path / "nets.py"
+    folder.mkdir()
+    (folder / "mine.txt").write_text("keep me")
+    factory.write_text(FACTORY)
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    for name, path in (("model", model), ("folder", folder), ("factory", factory)):
+        arguments = [a.replace(f"{{{name}}}", str(path)) for a in arguments]
+    assert run_command(arguments) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert "Traceback" not in captured.err
+    assert captured.out == ""
+    assert _files(work) == []
+    assert (folder / "mine.txt").read_text() == "keep me"
+
+
+def test_inputs_that_do_not_fit_the_artifact(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    run_command(["compile", str(model), "-o", str(out), "--no-gate"])
+    for arrays, message in (
+        ({"z": np.ones((3, 4), np.float32)}, "'z'"),
+        ({"x": np.ones((3, 4), np.int64)}, "int64"),
+        ({"x": np.ones((3, 5), np.float32)}, "5"),
+        ({"x": np.ones((4,), np.float32)}, "x"),
+    ):
+        np.savez(tmp_path / "x.npz", **arrays)
+        capsys.readouterr()
+        assert (
+            run_command(["run", str(out), "--inputs", str(tmp_path / "x.npz"), "-o", str(tmp_path / "y.npz")])
+            == 2
+        )
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "y.npz").exists()
+
+
+def test_a_changed_file_is_noticed(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    run_command(["compile", str(model), "-o", str(out), "--no-gate"])
+    with (out / "model.onnx").open("ab") as file:
+        file.write(b"\0")
+    np.savez(tmp_path / "x.npz", x=np.ones((1, 4), np.float32))
+    capsys.readouterr()
+    assert (
+        run_command(["run", str(out), "--inputs", str(tmp_path / "x.npz"), "-o", str(tmp_path / "y.npz")])
+        == 2
+    )
+    assert "sha256" in capsys.readouterr().err
+
+
+def test_an_internal_error_says_how_to_report_it(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*args: object, **kwargs: object) -> None:
+        raise RuntimeError("planted")
+
+    monkeypatch.setattr("optc.driver.compile", broken)
+    assert run_command(["compile", str(model), "-o", str(tmp_path / "out")]) == 1
+    captured = capsys.readouterr()
+    assert "planted" in captured.err and "report" in captured.err
+
+
+def test_json_errors_are_json_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["passes", "fues", "--json"]) == 2
+    assert "fues" in json.loads(capsys.readouterr().out)["error"]["what"]
