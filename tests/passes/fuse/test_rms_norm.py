@@ -60,6 +60,31 @@ def test_scale_multiplied_into_the_inverse_root() -> None:
     assert ops(model) == ["RMSNorm"]
 
 
+def test_scale_of_another_shape_in_the_inverse_root_is_refused() -> None:
+    model = _model(SCALED_ROOT, gamma=np.full((5, 4), 2.0, np.float32))
+    assert "not one number per normalised element" in refusal(model, RMSNorm())
+
+
+def test_inverse_root_times_something_else_is_something_else() -> None:
+    model = _model(SCALED_ROOT.replace("y = Mul(x, s)", "z = Neg(s) y = Mul(x, z)"))
+    done = fuse(model, RMSNorm())
+    assert not done.matched and not done.skipped
+
+
+def test_without_scale_over_a_dynamic_size_is_refused() -> None:
+    lines = FORMS["plain"].replace("Mean(q)", "ReduceMean(q, axes)").replace("n = ", "y = ")
+    constants = {"axes": np.array([-1]), "two": np.float32(2), "eps": np.float32(1e-6)}
+    model = parse(f"(float[B,S] x) => (float[B,S] y) {{ {lines} }}", constants=constants)
+    assert "the size that it normalises over is not known" in refusal(model, RMSNorm())
+
+
+def test_axes_that_are_computed_are_something_else() -> None:
+    body = FORMS["plain"].replace("Mean(q)", "ReduceMean(q, axes)").replace("n = ", "y = ")
+    constants = {"two": np.float32(2), "eps": np.float32(1e-6)}
+    model = parse(f"(float[B,4] x, int64[1] axes) => (float[B,4] y) {{ {body} }}", constants=constants)
+    assert not fuse(model, RMSNorm()).matched
+
+
 def test_without_scale() -> None:
     model = _model(FORMS["llama"] + " y = Neg(n)")
     fused_same(model, RMSNorm())
@@ -128,7 +153,13 @@ def test_refused_with_a_reason(right: str, wrong: str, reason: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("right", "wrong"), [("q = Pow(x, two)", "q = Pow(x, one)"), ("n = Div(x, r)", "n = Div(r, x)")]
+    ("right", "wrong"),
+    [
+        ("q = Pow(x, two)", "q = Pow(x, one)"),
+        ("q = Pow(x, two)", "q = Mul(x, two)"),
+        ("q = Pow(x, two)", "q = Mul(two, x)"),
+        ("n = Div(x, r)", "n = Div(r, x)"),
+    ],
 )
 def test_other_formulas_are_something_else(right: str, wrong: str) -> None:
     done = fuse(_model(FORMS["plain"].replace(right, wrong) + " y = Mul(n, gamma)"), RMSNorm())
