@@ -20,6 +20,7 @@ from optc.analysis import shape_values
 Rule = Callable[[ShapeInferenceContext, ir.Node], None]
 Dim = int | ir.SymbolicDim
 
+_FAR = 2**31 - 1  # what exporters write for "to the end"
 _BROADCAST = (
     *("Add", "Sub", "Mul", "Div", "Pow", "Mod", "Max", "Min", "Mean", "Sum", "Where"),
     *("And", "Or", "Xor", "BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor"),
@@ -36,6 +37,7 @@ def install() -> None:
     for op_type, wrapper in {
         "Expand": _expand,
         "MatMul": _matmul,
+        "Slice": _slice,
         "Split": _split,
         "Squeeze": _squeeze,
         "If": _if,
@@ -173,6 +175,28 @@ def _same(a: ir.SymbolicDim, b: ir.SymbolicDim) -> bool:
     if a.value is None or b.value is None:
         return False
     return a.value == b.value or (a - b).simplify().value == "0"
+
+
+def _slice(library: Rule) -> Rule:
+    """``x[:, :10]`` has at most ten columns; the library takes a symbolic axis to have as many."""
+
+    def rule(ctx: ShapeInferenceContext, node: ir.Node) -> None:
+        declared = node.outputs[0].shape
+        library(ctx, node)
+        data, output = node.inputs[0], node.outputs[0]
+        if data is None or data.shape is None or output.shape is None or len(node.inputs) < 3:
+            return
+        ends = ctx.get_symbolic_value(node.inputs[2]) if node.inputs[2] is not None else None
+        if ends is not None and not any(isinstance(end, int) and 0 <= end < _FAR for end in ends):
+            return
+        dims = list(output.shape)
+        for axis, (whole, part) in enumerate(zip(data.shape, output.shape, strict=True)):
+            guessed = isinstance(part, int) and not isinstance(whole, int)
+            if guessed and not _is_known(declared, len(dims), axis):
+                dims[axis] = ctx.new_symbolic_dim()
+        output.shape = ir.Shape(dims)
+
+    return rule
 
 
 def _split(library: Rule) -> Rule:

@@ -1,7 +1,7 @@
 """The integers in shape tensors, through operators where the library loses or mistakes them.
 
-Exporters compute shapes with `Shape`, `ConstantOfShape`, `Equal`, `Where` and arithmetic. Dims are at
-least 1, so what compares a dim with -1 or 0 is decided.
+Exporters compute shapes with `Shape`, `ConstantOfShape`, `Equal`, `Where` and arithmetic. Dims are not
+negative, so what compares a dim with -1 is decided.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def _are_equal(ctx: ShapeInferenceContext, a: int | ir.SymbolicDim, b: int | ir.
         return True if a.value is not None and a.value == b.value else None
     number, symbol = (a, b) if isinstance(a, int) else (b, a)
     assert isinstance(number, int) and isinstance(symbol, ir.SymbolicDim)
-    return False if number < 1 and _is_extent(ctx, symbol) else None
+    return False if number < 0 and _is_extent(ctx, symbol) else None
 
 
 def _is_extent(ctx: ShapeInferenceContext, symbol: ir.SymbolicDim) -> bool:

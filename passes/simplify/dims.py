@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 
 import onnx_ir as ir
@@ -28,25 +27,6 @@ def same_shape(a: Sequence[Dim] | None, b: Sequence[Dim] | None) -> bool:
     if a is None or b is None or len(a) != len(b):
         return False
     return all(same(x, y) for x, y in zip(a, b, strict=True))
-
-
-def equality(a: Dim, b: Dim) -> bool | None:
-    """Whether two numbers of shape arithmetic are equal; None when that depends on the symbols."""
-    if isinstance(a, int) and isinstance(b, int):
-        return a == b
-    if same(a, b):
-        return True
-    number, expression = (a, b) if isinstance(a, int) else (b, a)
-    if isinstance(number, int) and isinstance(expression, ir.SymbolicDim) and expression.value is not None:
-        # Without a subtraction an expression over sizes is not negative, also where a size is 0.
-        return False if number < 0 and "-" not in expression.value else None
-    return None
-
-
-def is_clamped(dim: ir.SymbolicDim, whole: ir.SymbolicDim) -> bool:
-    """Whether ``dim`` is ``Min(k, whole)`` with a number k above 1."""
-    found = re.fullmatch(r"Min\((\d+), (.+)\)", dim.value or "")
-    return found is not None and int(found[1]) > 1 and found[2] == whole.value
 
 
 def product(dims: Iterable[Dim]) -> Dim:

@@ -23,14 +23,13 @@ from onnx_shape_inference import (
 from optc.analysis import shape_rules
 from optc.analysis.shapes import constant_tensor
 
-from .dims import Dim, Dims, equality, is_clamped, same
+from .dims import Dim, Dims
 
 _INTEGERS = frozenset({ir.DataType.INT64, ir.DataType.INT32})
+_KNOWN = _INTEGERS | {ir.DataType.BOOL}  # comparisons of dims are followed too
 _MAX_CONTENTS = 4096  # elements of an integer tensor that are looked at one by one
-_CLAMPED = frozenset({"Add", "Sub", "Mul", "Div", "And", "Or", "Where", "Expand"})
 _LOOPS = frozenset({"Loop", "Scan"})
 _FAILURES = (OpUsageError, ShapeInferenceError, ArithmeticError, LookupError, TypeError, ValueError)
-_FAR = 2**31 - 1  # what exporters write for "to the end"
 
 logger = logging.getLogger("optc.simplify")
 
@@ -43,7 +42,7 @@ class _Context(ShapeInferenceContext):  # type: ignore[misc]  # the package ship
         self.contents: dict[ir.Value, list[Dim]] = {}
 
     def set_symbolic_value(self, value: ir.Value, data: list[Dim]) -> None:
-        if value.dtype not in _INTEGERS or value.shape is None or len(value.shape) > 1:
+        if value.dtype not in _KNOWN or value.shape is None or len(value.shape) > 1:
             return
         size = value.shape[0] if len(value.shape) == 1 else 1
         if size == len(data) <= _MAX_CONTENTS:
@@ -155,9 +154,8 @@ class Facts:
             logger.debug("no shape for %s %s: %s", node.op_type, node.name, error)
             for value in node.outputs:
                 value.shape = None
-        self._correct(node)
         for value in node.outputs:
-            value.shape = self._merge(_plain(value.shape), self._declared.get(value))
+            value.shape = self._merge(value.shape, self._declared.get(value))
 
     def _infer(self, graph: ir.Graph) -> None:
         for value in graph.initializers.values():
@@ -172,68 +170,6 @@ class Facts:
         for node in graph.all_nodes():
             for subgraph in subgraphs(node):
                 self._loops.add(subgraph)
-
-    def _correct(self, node: ir.Node) -> None:
-        """Says less than the rules where they guess, and more where they give up too early."""
-        if node.domain not in ("", "ai.onnx") or not node.outputs:
-            return
-        output = node.outputs[0]
-        if node.op_type == "ConstantOfShape":
-            target = self.contents(node.inputs[0])
-            output.shape = None if target is None else ir.Shape(target)
-        elif node.op_type == "Slice":
-            self._correct_slice(node, output)
-        elif node.op_type == "Where":
-            self._choose(node, output)
-        if output.shape is not None and len(node.inputs) > 1 and node.op_type in _CLAMPED:
-            self._unclamp(node, output)
-
-    def _choose(self, node: ir.Node, output: ir.Value) -> None:
-        """``Where(shape == -1, 1, shape)``, as exporters write it for Expand: a dim is never negative."""
-        test = node.inputs[0].producer() if node.inputs[0] is not None else None
-        if test is None or test.op_type != "Equal":
-            return
-        columns = [self.contents(value) for value in (*test.inputs, *node.inputs[1:])]
-        size = max(len(column or ()) for column in columns)
-        if any(column is None or len(column) not in (1, size) for column in columns):
-            return
-        left, right, yes, no = ([*column] * (size // len(column)) for column in columns if column)
-        equal = [equality(a, b) for a, b in zip(left, right, strict=True)]
-        if None not in equal:
-            picked = [yes[i] if same else no[i] for i, same in enumerate(equal)]
-            self._context.set_symbolic_value(output, picked)
-
-    def _unclamp(self, node: ir.Node, output: ir.Value) -> None:
-        """``s`` and ``Min(k, s)`` with k > 1 are equal where they meet, or the runtime refuses."""
-        assert output.shape is not None
-        shapes = [self.shape(value) for value in node.inputs]
-        if node.op_type == "Expand":
-            shapes[1] = None if (target := self.contents(node.inputs[1])) is None else tuple(target)
-        dims = list(output.shape)
-        for back in range(1, len(dims) + 1):
-            met = [shape[-back] for shape in shapes if shape is not None and len(shape) >= back]
-            symbols = [dim for dim in met if isinstance(dim, ir.SymbolicDim)]
-            if None in shapes or len(symbols) < 2 or any(isinstance(d, int) and d != 1 for d in met):
-                continue
-            whole = [s for s in symbols if all(same(s, other) or is_clamped(other, s) for other in symbols)]
-            if whole:
-                dims[-back] = whole[0]
-        output.shape = ir.Shape(dims)
-
-    def _correct_slice(self, node: ir.Node, output: ir.Value) -> None:
-        """A number as the end of a symbolic axis may lie beyond it."""
-        data = node.inputs[0]
-        if output.shape is None or data is None or data.shape is None:
-            return
-        ends = self.contents(node.inputs[2]) if len(node.inputs) > 2 else None
-        near = ends is None or any(isinstance(end, int) and 0 <= end < _FAR for end in ends)
-        dims = [
-            self._context.new_symbolic_dim()
-            if near and isinstance(new, int) and not isinstance(old, int)
-            else new
-            for old, new in zip(data.shape, output.shape, strict=True)
-        ]
-        output.shape = ir.Shape(dims)
 
     def _merge(self, inferred: ir.Shape | None, declared: ir.Shape | None) -> ir.Shape | None:
         if inferred is None:
@@ -271,17 +207,6 @@ def overridable_defaults_hidden(model: ir.Model) -> Iterator[None]:
     finally:
         for value, tensor in hidden:
             value.const_value = tensor
-
-
-def _plain(shape: ir.Shape | None) -> ir.Shape | None:
-    """Expressions without symbols, ``SymbolicDim("12")``, as numbers."""
-    if shape is None:
-        return None
-    return ir.Shape([dim if isinstance(dim, int) else _number(dim) for dim in shape])
-
-
-def _number(dim: ir.SymbolicDim) -> Dim:
-    return int(dim.value) if dim.value is not None and dim.value.isdecimal() else dim
 
 
 def _is_expression(dim: Dim) -> bool:
