@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import onnx_ir as ir
@@ -73,7 +73,7 @@ def choose(
         )
 
     def build(which: Candidate) -> ir.Model:
-        return plain if which is PLAIN else legalized(dict(which))
+        return plain if which is None else legalized(dict(which))
 
     contest = Contest(build, usable, open_program=opened, seed=seed, clock=clock)
     return Search(

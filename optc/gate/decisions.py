@@ -25,7 +25,7 @@ class Entry:
     """One thing that was measured: time with it over time without it, and what follows.
 
     Attributes:
-        what: the family (``attention``), the choice in it (``attention: Attention``), or what else was judged.
+        what: a family (``attention``), a choice in it (``attention: Attention``), or what else was judged.
         ratio: geometric mean over shapes and sessions; above 1 it costs time. None: not measured.
         shapes: the same ratio per shape.
         verdict: ``kept``, ``undone``, ``chosen`` or ``not chosen``.

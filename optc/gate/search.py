@@ -1,8 +1,8 @@
 """The search of the gate: start with everything on, take away what costs time, hold the rest against plain.
 
-Every family is judged inside the artifact as it is then: with it over without it. When several look bad, the
-worst is undone first and the others are judged again, because two families that are each good alone can be bad
-together, and then one of them has to go, not both.
+Every family is judged inside the artifact as it is then: with it over without it. When several look bad,
+the worst is undone first and the others are judged again, because two families that are each good alone can
+be bad together, and then one of them has to go, not both.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class Search:
             )
 
     def _entry(self, reference: Candidate, challenger: Candidate, change: _Change, verdict: str) -> Entry:
-        """The figures of a family are with over without; those of an alternative, alternative over current."""
+        """A family's figures are with over without it; those of an alternative, it over the current one."""
         pooled = self._evidence.pooled(reference, challenger)
         if pooled is None:
             return Entry(change.title(), verdict, "not measured: the time budget was spent")
@@ -149,7 +149,7 @@ class Search:
                 return self._result(trial)
             if self._out_of_time():
                 break
-        return self._result({family: INLINE for family in current}, keep_plain=True)
+        return self._result(dict.fromkeys(current, INLINE), keep_plain=True)
 
     def _trials(self, current: dict[str, str]) -> Iterator[dict[str, str]]:
         """The artifact, then with one more family undone each time, the least useful one first."""

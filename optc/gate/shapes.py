@@ -25,7 +25,7 @@ def feeds_by_shape(
     """Feeds to measure with, by a label such as ``batch=1 seq=128``, smallest first.
 
     Args:
-        model: its inputs say which axis has which named dim; ``optc.dims`` in its metadata gives their ranges.
+        model: its inputs name the dims of their axes; ``optc.dims`` in its metadata gives their ranges.
         example: feeds of one size; other sizes repeat or cut its rows, so that values stay plausible.
         sizes: the sizes to measure, by dim name; None chooses them.
     """
