@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import hashlib
 import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
@@ -21,6 +23,10 @@ INLINE_BYTES = 1024
 
 # What a protobuf message can hold.
 _MAX_PROTO_BYTES = 2**31 - 1
+
+# The file that detached weights refer to, and the option that says where it is looked for.
+_REFERENCE = "in-memory"
+_WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 
 # Types whose memory is not an array of numbers, or that ONNX Runtime does not take from numpy.
 _KEPT_TYPES = frozenset(
@@ -45,8 +51,8 @@ def open_session(
     """Opens a CPU session.
 
     The weights of an `ir.Model` are used where they are (torch memory, a mapped file), for as long as the
-    session lives; the model itself is not touched. ONNX Runtime holds a second copy while it opens, and with
-    ``optimize`` keeps prepacked copies of matrix weights.
+    session lives; the model itself is not touched. With ``optimize`` ONNX Runtime holds a second copy while
+    it opens, and keeps prepacked copies of matrix weights.
 
     Args:
         threads: size of the intra-op pool; None is ONNX Runtime's default, one per core.
@@ -62,12 +68,16 @@ def open_session(
     if not isinstance(model_or_path, ir.Model):
         return _new_session(os.fspath(model_or_path), session_options)
     content, weights = _detach_weights(model_or_path)
-    # Both calls are needed: the first makes the optimizer see the values, but ONNX Runtime 1.31 copies them
-    # for it; the second makes the session use our memory, after which that copy is dropped.
-    session_options.add_external_initializers(list(weights), list(weights.values()))
     for name, value in weights.items():
-        session_options.add_initializer(name, value)
-    session = _new_session(content, session_options)
+        session_options.add_initializer(name, value)  # makes the session use our memory
+    if optimize:
+        # Makes the optimizer see the values too; ONNX Runtime 1.31 copies all of them for that.
+        session_options.add_external_initializers(list(weights), list(weights.values()))
+        session = _new_session(content, session_options)
+    else:
+        with _stand_in(weights) as folder:
+            session_options.add_session_config_entry(_WEIGHTS_FOLDER, folder)
+            session = _new_session(content, session_options)
     session.weights_in_use = weights  # ONNX Runtime has only pointers; these keep the arrays alive
     return session
 
@@ -161,10 +171,19 @@ def _is_detachable(tensor: ir.TensorProtocol) -> bool:
     return tensor.nbytes > INLINE_BYTES
 
 
+@contextlib.contextmanager
+def _stand_in(weights: Mapping[str, ort.OrtValue]) -> Iterator[str]:
+    """A folder with the file that the references name: ONNX Runtime checks its size, and reads none of it."""
+    with tempfile.TemporaryDirectory(prefix="optc-") as folder:
+        with (Path(folder) / _REFERENCE).open("wb") as file:
+            file.truncate(max((value.tensor_size_in_bytes() for value in weights.values()), default=0))
+        yield folder
+
+
 def _placeholder(tensor: ir.TensorProtocol, name: str) -> ir.ExternalTensor:
     """A tensor that serializes as a reference; the file it names is never opened."""
     shape = ir.Shape(tensor.shape.numpy())
-    return ir.ExternalTensor("in-memory", 0, tensor.nbytes, tensor.dtype, shape=shape, name=name)
+    return ir.ExternalTensor(_REFERENCE, 0, tensor.nbytes, tensor.dtype, shape=shape, name=name)
 
 
 def _hoist_large_initializers(model: ir.Model) -> None:
