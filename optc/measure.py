@@ -29,6 +29,9 @@ _BLOCK_SECONDS = 1e-3
 _MAX_CALLS = 1000
 _MAX_ROUNDS = 200
 
+# A call longer than this needs no second warm-up, and two rounds of it say as much as can be paid for.
+_LONG_SECONDS = 0.1
+
 # 0.975 quantiles of Student's t, for 1, 2, ... degrees of freedom; the last one for more.
 _STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.16, 2.145)
 
@@ -76,11 +79,13 @@ def paired(
 
     A round runs a block of calls of every contestant in random order, and the next round in the reverse of
     that order, so that a drift of the machine falls on all alike. Short calls are repeated until a block
-    lasts a millisecond; at least ``min_rounds`` rounds are run however long they take.
+    lasts a millisecond; at least ``min_rounds`` rounds (two of long calls) are run whatever they take.
     """
     started = clock()
     calls = {name: _calls_per_block(call, clock) for name, call in contestants.items()}
     names, order = list(contestants), np.random.default_rng(seed)
+    if clock() - started > _LONG_SECONDS * len(names):
+        min_rounds = min(min_rounds, 2)
     turn: list[str] = []
     rounds: dict[str, list[float]] = {name: [] for name in names}
     for number in range(_MAX_ROUNDS):
@@ -109,7 +114,8 @@ def over_sessions(log_ratios: Sequence[float]) -> Ratio:
 
 def _calls_per_block(call: Callable[[], object], clock: Clock) -> int:
     """Warms up (the first call allocates, the second plans memory) and sizes the blocks by a third call."""
-    call()
+    if _block(call, 1, clock) > _LONG_SECONDS:
+        return 1
     call()
     return min(_MAX_CALLS, math.ceil(_BLOCK_SECONDS / max(_block(call, 1, clock), 1e-6)))
 

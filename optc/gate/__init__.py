@@ -19,11 +19,14 @@ from optc.gate.decisions import (
     families_of,
 )
 from optc.gate.evidence import Evidence
-from optc.gate.search import Progress, Search
+from optc.gate.search import Progress, Search, reason
 from optc.gate.shapes import feeds_by_shape
 from optc.measure import Clock
 from optc.passbase import Feeds
 from optc.session import ORT_ERRORS, fingerprint
+
+# How many calls at a shape the time budget has to have room for: a few sessions of a few candidates.
+_CALLS_IN_BUDGET = 60
 
 __all__ = [
     "INLINE",
@@ -58,19 +61,18 @@ def choose(
         plain: the captured model.
         legalized: builds the executable model of some decisions; it shares the tensors of the fused model.
         families: the families to decide about, as `families_of` gives them.
-        feeds: what to run, by shape label; shapes at which ``plain`` fails are left out.
+        feeds: what to run, by shape label; shapes at which ``plain`` fails, or takes too long for the
+            budget, are left out.
         seconds: time budget. One session of the artifact and of plain is measured even if that takes longer.
         threads: of the sessions.
         open_program: opens a fresh session; None is ONNX Runtime on the CPU.
         progress: told what is measured, and the fraction of the budget that is spent.
     """
     opened = open_program or partial(ort_program, threads=threads)
-    usable = _runnable(opened(plain), feeds)
+    usable = _usable(plain, opened, feeds, seconds, clock)
     if not usable:
-        reason = "not measured: the captured model runs at none of the shapes"
-        return GateResult(
-            {f: names[0] for f, names in families.items()}, (Entry("artifact", "kept", reason),)
-        )
+        entry = Entry("artifact", "kept", "not measured: the captured model runs at none of the shapes")
+        return GateResult({family: names[0] for family, names in families.items()}, (entry,))
 
     def build(which: Candidate) -> ir.Model:
         return plain if which is None else legalized(dict(which))
@@ -106,7 +108,7 @@ def judge(
     costs accuracy has to earn that, and is undone when the interval does not lie below 1.
     """
     opened = open_program or partial(ort_program, threads=threads)
-    usable = _runnable(opened(before), feeds)
+    usable = _usable(before, opened, feeds, seconds, clock)
     if not usable:
         return Entry(what, "kept", "not measured: the model runs at none of the shapes")
     changed = candidate({"pass": what})
@@ -114,25 +116,39 @@ def judge(
     contest = Contest(models.__getitem__, usable, open_program=opened, seed=seed, clock=clock)
     started = clock()
     evidence = Evidence(contest, lambda: clock() - started >= seconds, group_size=1)
-    evidence.gather(changed, [PLAIN], least=1)
+    evidence.gather(changed, [PLAIN], always=1)
     pooled = evidence.pooled(changed, PLAIN)
     assert pooled is not None
     undone = pooled.low > 1.0 if exact else not pooled.high < 1.0
-    reason = (
-        "it costs time" if pooled.low > 1.0 else "it saves time" if pooled.high < 1.0 else "no proven gain"
-    )
-    return Entry.of(what, "undone" if undone else "kept", reason, pooled, evidence.by_shape(changed, PLAIN))
+    shapes = evidence.by_shape(changed, PLAIN)
+    return Entry.of(what, "undone" if undone else "kept", reason(pooled), pooled, shapes)
 
 
-def _runnable(program: Program, feeds: Mapping[str, Feeds]) -> dict[str, Feeds]:
-    """The shapes that the model accepts: ranges that a model does not declare are found out by asking."""
-    usable = {}
+def _usable(
+    model: ir.Model,
+    open_program: Callable[[ir.Model], Program],
+    feeds: Mapping[str, Feeds],
+    seconds: float,
+    clock: Clock,
+) -> dict[str, Feeds]:
+    """The shapes that the model accepts and the time budget allows.
+
+    Ranges that a model does not declare are found out by asking; of the shapes that take long, only the
+    first is left.
+    """
+    usable: dict[str, Feeds] = {}
+    try:
+        program = open_program(model)
+    except ORT_ERRORS:
+        return usable
     for shape, values in feeds.items():
+        started = clock()
         try:
             program(values)
         except ORT_ERRORS:
             continue
-        usable[shape] = values
+        if not usable or clock() - started <= seconds / _CALLS_IN_BUDGET:
+            usable[shape] = values
     return usable
 
 

@@ -27,8 +27,9 @@ PLAIN: Candidate = None
 # Sessions open at once hold a prepacked copy of the weights each.
 _BYTES_AT_ONCE = 400_000_000
 
-# Built models kept: the reference and the captured model come back in every contest.
-_MODELS_KEPT = 3
+# Built models that are kept. They share the weights, but for those that a lowering packs anew: of a large
+# model only what comes back in every contest is kept (the reference, the captured model), and one challenger.
+_MODELS_KEPT, _LARGE_MODELS_KEPT = 16, 3
 
 
 @dataclass(frozen=True)
@@ -52,10 +53,8 @@ def candidate(decisions: Decisions) -> Candidate:
 def ort_program(model: ir.Model, threads: int | None = None) -> Program:
     """A session to be measured beside others.
 
-    The threads of a pool spin for a while after each call, in hope of the next one; on a small machine those
-    of an idle session then take the cores from the one being timed. Told to stop at the end of each call they
-    still spin *within* it, as they will in use. (Spinning switched off altogether measures something else:
-    every parallel kernel then wakes its threads anew.)
+    Its threads stop spinning at the end of each call and leave the cores to the next contestant; `measure`
+    says what happens otherwise.
     """
     session = open_session(model, threads=threads, options={"session.force_spinning_stop": "1"})
     return partial(run_session, session)
@@ -84,6 +83,10 @@ class Contest:
         self._build, self._feeds, self._open = build, feeds, open_program
         self._seconds, self._seed, self._clock = seconds_per_shape, seed, clock
         self._models: OrderedDict[Candidate, ir.Model] = OrderedDict()
+        self._kept = _LARGE_MODELS_KEPT
+        self._bytes = weight_bytes(self.model(PLAIN))
+        if self._bytes * _LARGE_MODELS_KEPT <= _BYTES_AT_ONCE:
+            self._kept = _MODELS_KEPT
         self._contests = 0
 
     def model(self, which: Candidate) -> ir.Model:
@@ -91,20 +94,19 @@ class Contest:
         if which not in self._models:
             self._models[which] = self._build(which)
         self._models.move_to_end(which)
-        while len(self._models) > _MODELS_KEPT:
+        while len(self._models) > self._kept:
             self._models.popitem(last=False)
         return self._models[which]
 
     def group_size(self) -> int:
         """How many challengers can be measured with one session of the reference."""
-        size = max(weight_bytes(self.model(PLAIN)), 1)
-        return min(3, max(1, _BYTES_AT_ONCE // size - 1))
+        return min(3, max(1, _BYTES_AT_ONCE // max(self._bytes, 1) - 1))
 
     def __call__(self, reference: Candidate, challengers: Sequence[Candidate]) -> Samples:
         """One fresh session of each, all measured at every shape."""
         self._contests += 1
         contestants = [reference, *challengers]
-        together = weight_bytes(self.model(PLAIN)) * len(contestants) <= _BYTES_AT_ONCE
+        together = self._bytes * len(contestants) <= _BYTES_AT_ONCE
         timings = self._interleaved(contestants) if together else self._in_turns(contestants)
         return {
             challenger: {shape: _sample(timing, str(number)) for shape, timing in timings.items()}

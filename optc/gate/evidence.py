@@ -12,7 +12,7 @@ from optc.measure import Ratio, over_sessions
 
 # With this many sessions the interval hardly narrows any more.
 MAX_SESSIONS = 7
-_MIN_SESSIONS = 3
+ENOUGH = 3  # to decide with, where they agree
 
 # An interval inside 1 +- this says that the two are alike; more sessions would not change what follows.
 _ALIKE = 0.01
@@ -31,14 +31,26 @@ class Evidence:
         self._measure, self._out_of_time, self._group_size = measure, out_of_time, group_size
         self._samples: dict[tuple[Candidate, Candidate], list[dict[str, Sample]]] = defaultdict(list)
 
-    def gather(self, reference: Candidate, challengers: Sequence[Candidate], *, least: int = 0) -> None:
-        """Measures until every challenger is decided or time is out; ``least`` sessions are taken anyway."""
+    def gather(
+        self,
+        reference: Candidate,
+        challengers: Sequence[Candidate],
+        *,
+        enough: int = ENOUGH,
+        always: int = 0,
+    ) -> None:
+        """Measures until every challenger is decided or time is out.
+
+        Args:
+            enough: sessions that may decide.
+            always: sessions to take even without time.
+        """
         while True:
-            waiting = [c for c in challengers if not self._decided(reference, c)]
+            waiting = [c for c in challengers if not self._decided(reference, c, enough)]
             waiting.sort(key=lambda c: self.sessions(reference, c))
             if not waiting:
                 return
-            if self._out_of_time() and self.sessions(reference, waiting[0]) >= least:
+            if self._out_of_time() and self.sessions(reference, waiting[0]) >= always:
                 return
             group = waiting[: self._group_size]
             for challenger, by_shape in self._measure(reference, group).items():
@@ -72,9 +84,9 @@ class Evidence:
             for shape in (samples[0] if samples else {})
         }
 
-    def _decided(self, reference: Candidate, challenger: Candidate) -> bool:
+    def _decided(self, reference: Candidate, challenger: Candidate, enough: int) -> bool:
         count = self.sessions(reference, challenger)
-        if count < _MIN_SESSIONS or count >= MAX_SESSIONS:
+        if count < enough or count >= MAX_SESSIONS:
             return count >= MAX_SESSIONS
         found = self.pooled(reference, challenger)
         assert found is not None

@@ -18,6 +18,9 @@ from optc.measure import Clock, Ratio
 # Of the time budget: for choosing among the families. The rest is for the artifact against plain.
 _CHOOSING = 0.6
 
+# Sessions of the artifact against plain: the promise is about every shape, not about their mean alone.
+_CONFIRMING = 5
+
 Progress = Callable[[str, float], None]  # what is measured, fraction of the budget spent
 
 
@@ -128,7 +131,7 @@ class Search:
         shapes = self._evidence.by_shape(reference, challenger)
         if change.choice != INLINE:
             pooled, shapes = _inverse(pooled), {name: _inverse(found) for name, found in shapes.items()}
-        return Entry.of(change.title(), verdict, _reason(pooled), pooled, shapes)
+        return Entry.of(change.title(), verdict, reason(pooled), pooled, shapes)
 
     def _confirm(self, current: dict[str, str]) -> GateResult:
         """Holds the artifact against plain; while it loses, takes the most suspect family out."""
@@ -138,13 +141,13 @@ class Search:
         for trial in self._trials(current):
             self._say("artifact against the plain export")
             which = candidate(trial)
-            self._evidence.gather(which, [PLAIN], least=1)
+            self._evidence.gather(which, [PLAIN], enough=_CONFIRMING, always=1)
             pooled, shapes = self._evidence.pooled(which, PLAIN), self._evidence.by_shape(which, PLAIN)
             assert pooled is not None
             lost = _loses(pooled, shapes)
             title = "artifact" if trial == current else f"artifact without {_difference(current, trial)}"
             verdict = "kept" if lost is None else "undone"
-            self._ledger[title] = Entry.of(title, verdict, lost or _reason(pooled), pooled, shapes)
+            self._ledger[title] = Entry.of(title, verdict, lost or reason(pooled), pooled, shapes)
             if lost is None:
                 return self._result(trial)
             if self._out_of_time():
@@ -152,17 +155,20 @@ class Search:
         return self._result(dict.fromkeys(current, INLINE), keep_plain=True)
 
     def _trials(self, current: dict[str, str]) -> Iterator[dict[str, str]]:
-        """The artifact, then with one more family undone each time, the least useful one first."""
+        """The artifact, then with one more family undone each time, the worst at any shape first."""
         yield current
         on = [family for family, choice in current.items() if choice != INLINE]
-        ratios = {family: self._ledger[family].ratio for family in on if family in self._ledger}
-        on.sort(key=lambda family: -(ratios.get(family) or 1.0))
+        on.sort(key=self._worst_ratio, reverse=True)
         trial, seen = current, {self._fingerprint(candidate(current)), self._fingerprint(PLAIN)}
         for family in on:
             trial = {**trial, family: INLINE}
             if (print_ := self._fingerprint(candidate(trial))) not in seen:
                 seen.add(print_)
                 yield trial
+
+    def _worst_ratio(self, family: str) -> float:
+        entry = self._ledger.get(family)
+        return 1.0 if entry is None else max(entry.shapes.values(), default=1.0)
 
     def _result(self, decisions: Decisions, *, keep_plain: bool = False) -> GateResult:
         ledger = tuple(self._ledger.values())
@@ -204,7 +210,8 @@ def _inverse(found: Ratio) -> Ratio:
     return Ratio(1 / found.ratio, low, 1 / found.low if found.low else float("inf"), found.count)
 
 
-def _reason(found: Ratio) -> str:
+def reason(found: Ratio) -> str:
+    """What a ratio says, in words."""
     if found.low > 1.0:
         return "it costs time"
     if found.high < 1.0:

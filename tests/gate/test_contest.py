@@ -1,0 +1,180 @@
+"""Contests open fresh sessions, time them fairly, and hold few models at once."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from optc.errors import UserError
+from optc.gate import Decisions, _usable, choose, decisions_from_json, judge
+from optc.gate.contest import PLAIN, Candidate, Contest, Program, candidate, ort_program
+from optc.passbase import Feeds
+
+FAMILIES = {"relu": ["Relu"], "neg": ["Neg", "Sub"]}
+
+
+def model(ops: str) -> ir.Model:
+    """A chain of unary ops; each takes a fixed time on the fake machine."""
+    text, value = "", "x"
+    for number, op in enumerate(ops.split()):
+        text, value = text + f" v{number} = {op}({value})", f"v{number}"
+    header = '<ir_version: 10, opset_import: ["" : 21]>'
+    return ir.from_onnx_text(f"{header} g (float[n] x) => (float[n] y) {{ {text} y = Abs({value}) }}")
+
+
+class Machine:
+    """Programs whose calls take the sum of the costs of their ops, on a clock of its own."""
+
+    def __init__(self, **costs: float) -> None:
+        self.costs, self.now, self.opened, self.alive, self.most_alive = costs, 0.0, 0, 0, 0
+
+    def clock(self) -> float:
+        return self.now
+
+    def open(self, what: ir.Model) -> Program:
+        self.opened += 1
+        return _Session(self, sum(self.costs.get(node.op_type, 0.001) for node in what.graph))
+
+
+class _Session:
+    def __init__(self, machine: Machine, seconds: float) -> None:
+        self.machine, self.seconds = machine, seconds
+        machine.alive += 1
+        machine.most_alive = max(machine.most_alive, machine.alive)
+
+    def __call__(self, feeds: Feeds) -> None:
+        self.machine.now += self.seconds * len(feeds["x"])
+
+    def __del__(self) -> None:
+        self.machine.alive -= 1
+
+
+def contest(machine: Machine, build: Callable[[Candidate], ir.Model]) -> Contest:
+    feeds = {"small": {"x": np.ones(1)}, "large": {"x": np.ones(4)}}
+    return Contest(build, feeds, open_program=machine.open, clock=machine.clock)
+
+
+def test_samples_of_every_challenger_at_every_shape() -> None:
+    machine, one = Machine(Neg=0.009), candidate({"neg": "Neg"})
+    models = {PLAIN: model("Relu"), one: model("Relu Neg")}
+    found = contest(machine, models.__getitem__)(one, [PLAIN])
+    assert set(found[PLAIN]) == {"small", "large"}
+    sample = found[PLAIN]["large"]
+    assert np.exp(sample.log_ratio) == pytest.approx(11 / 2)
+    assert (sample.reference, sample.challenger) == pytest.approx((0.044, 0.008))
+
+
+def test_sessions_are_fresh_each_time_and_models_are_built_once() -> None:
+    machine, built = Machine(), list[Candidate]()
+
+    def build(which: Candidate) -> ir.Model:
+        built.append(which)
+        return model("Relu")
+
+    meeting = contest(machine, build)
+    for _ in range(3):
+        meeting(candidate({"a": "b"}), [PLAIN])
+    assert machine.opened == 6 and len(built) == 2
+
+
+def test_large_models_are_opened_one_at_a_time() -> None:
+    machine, large = Machine(), model("Relu")
+    weight = ir.Value(
+        name="w", const_value=ir.LazyTensor(_unused, ir.DataType.FLOAT, ir.Shape([300_000_000]))
+    )
+    large.graph.register_initializer(weight)
+    meeting = contest(machine, lambda which: large)
+    assert meeting.group_size() == 1
+    found = meeting(candidate({"a": "b"}), [PLAIN])
+    assert machine.most_alive == 1 and found[PLAIN]["small"].log_ratio == pytest.approx(0)
+
+
+def _unused() -> ir.Tensor:
+    raise AssertionError("weights are not read to be counted")
+
+
+def legalized(decisions: Decisions) -> ir.Model:
+    return model({"inline": "Exp", "Relu": "Relu"}[decisions["relu"]] + " " + decisions["neg"].title())
+
+
+def test_choose_end_to_end_on_a_fake_machine() -> None:
+    machine = Machine(Exp=0.004, Relu=0.001, Neg=0.004, Sub=0.002, Inline=0.003)
+    feeds = {"only": {"x": np.ones(2)}}
+    result = choose(
+        model("Exp Inline"), legalized, FAMILIES, feeds, open_program=machine.open, clock=machine.clock
+    )
+    assert result.decisions == {"relu": "Relu", "neg": "Sub"}
+    assert result.final is not None and result.final.ratio == pytest.approx(4 / 8)
+    assert result.seconds["only"] == pytest.approx((0.016, 0.008))
+    json.dumps([entry.to_json() for entry in result.ledger])
+
+
+def test_shapes_that_take_too_long_are_left_out() -> None:
+    machine = Machine(Inline=0.003)
+    feeds = {"small": {"x": np.ones(1)}, "huge": {"x": np.ones(10_000)}}
+    result = choose(
+        model("Exp Inline"), legalized, FAMILIES, feeds, open_program=machine.open, clock=machine.clock
+    )
+    assert list(result.final_by_shape) == ["small"]
+
+
+def test_shapes_that_the_captured_model_refuses_are_left_out() -> None:
+    feeds = {"refused": {"x": np.ones((2, 2), np.float32)}, "accepted": {"x": np.ones(2, np.float32)}}
+    program = ort_program(model("Relu"))
+    assert list(_usable(model("Relu"), lambda _: program, feeds, 1.0, time.perf_counter)) == ["accepted"]
+
+
+def test_a_captured_model_that_does_not_run_is_not_measured() -> None:
+    result = choose(model("NoSuchOp"), legalized, FAMILIES, {"only": {"x": np.ones(2, np.float32)}})
+    assert result.decisions == {"relu": "Relu", "neg": "Neg"} and "not measured" in result.ledger[0].reason
+
+
+@pytest.mark.parametrize(
+    ("cost", "exact", "verdict"),
+    [
+        (0.5, True, "kept"),
+        (0.5, False, "kept"),
+        (1.0, True, "kept"),
+        (1.0, False, "undone"),
+        (2.0, True, "undone"),
+    ],
+)
+def test_judge_holds_lossy_passes_to_a_proven_gain(cost: float, exact: bool, verdict: str) -> None:
+    machine = Machine(Exp=0.01, Neg=0.01 * cost, Abs=0.0)
+    entry = judge(
+        model("Exp"),
+        model("Neg"),
+        {"only": {"x": np.ones(2)}},
+        exact=exact,
+        what="prune",
+        seconds=5.0,
+        open_program=machine.open,
+        clock=machine.clock,
+    )
+    assert entry.verdict == verdict and entry.ratio == pytest.approx(cost)
+
+
+def test_decisions_round_trip_and_are_checked() -> None:
+    decisions = {"relu": "inline", "neg": "Sub"}
+    assert decisions_from_json(json.loads(json.dumps(decisions)), FAMILIES) == decisions
+    with pytest.raises(UserError, match="no lowering 'Subb'"):
+        decisions_from_json({"neg": "Subb"}, FAMILIES)
+    with pytest.raises(UserError, match="no family 'nge'"):
+        decisions_from_json({"nge": "Neg"}, FAMILIES)
+    with pytest.raises(UserError, match="map families"):
+        decisions_from_json(["neg"], FAMILIES)
+
+
+def test_real_sessions_are_measured() -> None:
+    """No figure is checked here: only that two sessions run beside each other and come out positive."""
+    small, large = model("Relu"), model("Relu " * 30)
+    models = {PLAIN: small, candidate({"a": "b"}): large}
+    feeds = {"only": {"x": np.ones(1000, np.float32)}}
+    meeting = Contest(models.__getitem__, feeds, open_program=ort_program, seconds_per_shape=0.01)
+    sample = meeting(candidate({"a": "b"}), [PLAIN])[PLAIN]["only"]
+    assert sample.reference > 0 and sample.challenger > 0
