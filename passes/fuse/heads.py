@@ -34,11 +34,11 @@ class Heads(Pattern):
         kv_heads, _ = _static(node.inputs[1], "keys")
         _, value_size = _static(node.inputs[2], "values")
         merge = _merged(node.outputs[0])
-        q, k, v = (_split(node.inputs[i], name) for i, name in enumerate(("queries", "keys", "values")))
         form = _bodies.form_of(node, model.functions[node.op_identifier()], rewrite.opset(model))
+        full = form.kind in _FULL_PRECISION
+        q, k = _split(node.inputs[0], "queries", full), _split(node.inputs[1], "keys", full)
+        v = _split(node.inputs[2], "values", False)
         factor = q.scale * k.scale
-        if v.scale != 1 or (factor != 1 and form.kind not in _FULL_PRECISION):
-            raise NearMiss("an operand is scaled before its heads are split")
         if factor != 1:
             form = replace(form, scale_at=form.scale_at or "q")
         attributes = {
@@ -86,15 +86,20 @@ def _static(value: ir.Value | None, what: str) -> tuple[int, int]:
     return heads, size
 
 
-def _split(value: ir.Value | None, what: str) -> _Split:
-    """Where the heads of ``value`` are split off; a source in just the right layout is preferred."""
+def _split(value: ir.Value | None, what: str, scalable: bool) -> _Split:
+    """Where the heads of ``value`` are split off.
+
+    A source in just the right layout is preferred, and of those the furthest, which takes in a scale before
+    the split where it may (``scalable``).
+    """
     assert value is not None
-    found = [(layout, _arranged(layout)) for layout in _layout.sources(_layout.start(value))]
+    sources = _layout.sources(_layout.start(value))
+    found = [(layout, _arranged(layout)) for layout in sources if scalable or layout.scale == 1]
     usable = [(layout, operand) for layout, operand in found if operand is not None]
     if not usable:
         raise NearMiss(f"the heads of {what} are not split off by a reshape and a transpose")
     direct = [pair for pair in usable if isinstance(pair[1], ir.Value)]
-    layout, operand = (direct or usable)[0]
+    layout, operand = direct[-1] if direct else usable[0]
     return _Split(operand, layout.scale, layout.nodes)
 
 

@@ -1,0 +1,420 @@
+"""Attention is found by meaning, computes the same fused, and is refused with a reason where not certain."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from attention_text import assert_same, call, facts, fuse, model, ops, random_feeds, reasons
+
+from optc import rewrite
+
+SIZES = {"b": 3, "s": 5, "t": 7}
+MASK = ", bool[b, 1, 1, t] mask"
+BASE = "float[b, 4, s, 6] q, float[b, 4, t, 6] k, float[b, 4, t, 6] v"
+PRODUCT = """
+    kt = Transpose <perm = [0, 1, 3, 2]> (k)
+    product = MatMul (q, kt)
+"""
+FINISH = """
+    weights = Softmax <axis = -1> (scores)
+    y = MatMul (weights, v)
+"""
+CONSTANTS = "float scale = {0.4}, float two = {2}, float zero = {0}, float low = {-inf}"
+CONSTANTS += ", float lowest = {-3.4028235e38}"
+
+# name -> statements between PRODUCT and FINISH, expected facts, expected operators around the call
+SCORES = {
+    "scaled": ("scores = Mul (product, scale)", {"scale": 0.4}, ["Attention"]),
+    "scaled_first": ("scores = Mul (scale, product)", {"scale": 0.4}, ["Attention"]),
+    "divided": ("scores = Div (product, two)", {"scale": 0.5}, ["Attention"]),
+    "scaled_twice": ("a = Mul (product, scale) scores = Div (a, two)", {"scale": 0.2}, ["Attention"]),
+    "computed": ("r = Sqrt (two) scores = Div (product, r)", {"scale": 1 / math.sqrt(2)}, ["Attention"]),
+    "unscaled": ("scores = Identity (product)", {"scale": 1.0}, ["Attention"]),
+    "kept": ("scores = Where (mask, product, low)", {}, ["Attention"]),
+    "dropped": ("scores = Where (mask, low, product)", {}, ["Not", "Attention"]),
+    "inverted": ("n = Not (mask) scores = Where (n, low, product)", {}, ["Attention"]),
+    "kept_twice": (
+        "a = Where (mask, product, low) scores = Where (other, a, low)",
+        {},
+        ["And", "Attention"],
+    ),
+    "lowest": ("scores = Where (mask, product, lowest)", {}, ["Where", "Attention"]),
+    "added": ("scores = Add (product, bias)", {}, ["Attention"]),
+    "added_first": ("scores = Add (bias, product)", {}, ["Attention"]),
+    "subtracted": ("scores = Sub (product, bias)", {}, ["Neg", "Attention"]),
+    "added_twice": ("a = Add (product, bias) scores = Add (a, bias)", {}, ["Add", "Attention"]),
+    "added_then_kept": (
+        "a = Add (product, bias) scores = Where (mask, a, low)",
+        {},
+        ["Where", "Attention"],
+    ),
+    "kept_then_added": (
+        "a = Where (mask, product, low) scores = Add (a, bias)",
+        {},
+        ["Where", "Attention"],
+    ),
+    "lowest_then_added": (
+        "a = Where (mask, product, lowest) scores = Add (a, bias)",
+        {},
+        ["Where", "Add", "Attention"],
+    ),
+    "kept_then_lowest": (
+        "a = Where (other, product, low) scores = Where (mask, a, lowest)",
+        {},
+        ["Where", "Where", "Attention"],
+    ),
+    "scaled_after_bias": (
+        "a = Add (product, bias) scores = Mul (a, scale)",
+        {"scale": 0.4},
+        ["Mul", "Attention"],
+    ),
+    "scaled_after_kept": (
+        "a = Where (mask, product, low) scores = Mul (a, scale)",
+        {"scale": 0.4},
+        ["Attention"],
+    ),
+    "capped": (
+        "a = Div (product, two) b = Tanh (a) c = Mul (b, two) scores = Where (mask, c, low)",
+        {"softcap": 2.0, "scale": 1.0},
+        ["CappedAttention"],
+    ),
+}
+
+
+def attention(middle: str, finish: str = FINISH, product: str = PRODUCT, **options: str):  # noqa: ANN201
+    inputs = BASE + MASK + ", bool[b, 1, s, t] other, float[1, 4, s, t] bias"
+    return model(product + middle + finish, inputs=inputs, constants=CONSTANTS, **options)
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_steps_between_product_and_softmax(name: str) -> None:
+    """Every order of scales and masks gives one scale and one mask of the same effect."""
+    middle, expected, around = SCORES[name]
+    before, after = attention(middle), attention(middle)
+    done = fuse(after)
+    assert done.matched["attention"] == 1
+    assert ops(after) == around
+    found = facts(call(after))
+    assert {key: found[key] for key in expected} == {key: round(value, 6) for key, value in expected.items()}
+    assert found["safe"] == found["causal"] == 0
+    assert_same(before, after, [random_feeds(before, SIZES), random_feeds(before, {**SIZES, "b": 1, "t": 1})])
+
+
+AFTER = {
+    "nan_to_zero": (
+        "scores = Where (mask, product, low)",
+        "p = Softmax <axis = -1> (scores) n = IsNaN (p) w = Where (n, zero, p) y = MatMul (w, v)",
+    ),
+    "zero_where_masked": (
+        "scores = Where (mask, product, lowest)",
+        "p = Softmax <axis = -1> (scores) w = Where (mask, p, zero) y = MatMul (w, v)",
+    ),
+    "zero_where_inverse_masked": (
+        "n = Not (mask) scores = Where (n, lowest, product)",
+        "p = Softmax <axis = -1> (scores) w = Where (mask, p, zero) y = MatMul (w, v)",
+    ),
+    "times_mask": (
+        "scores = Where (mask, product, lowest)",
+        "p = Softmax <axis = -1> (scores) f = Cast <to = 1> (mask) w = Mul (p, f) y = MatMul (w, v)",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", AFTER)
+def test_rows_without_keys_give_zero(name: str) -> None:
+    """Zeroing rows after the softmax makes the call safe; the first batch row has no key at all."""
+    before, after = attention(*AFTER[name]), attention(*AFTER[name])
+    assert fuse(after).matched["attention"] == 1
+    assert facts(call(after))["safe"] == 1
+    assert ops(after) == ["Attention"]
+    assert_same(before, after, [random_feeds(before, SIZES)])
+
+
+OPERANDS = {
+    "scale_on_q": (
+        "qs = Mul (q, scale) kt = Transpose <perm = [0, 1, 3, 2]> (k) product = MatMul (qs, kt)",
+        0.4,
+    ),
+    "scale_on_k": (
+        "ks = Div (k, two) kt = Transpose <perm = [0, 1, 3, 2]> (ks) product = MatMul (q, kt)",
+        0.5,
+    ),
+    "scale_on_kt": (
+        "kt = Transpose <perm = [0, 1, 3, 2]> (k) ks = Mul (kt, scale) product = MatMul (q, ks)",
+        0.4,
+    ),
+    "split": (
+        "qs = Mul (q, scale) t = Transpose <perm = [0, 1, 3, 2]> (k) ks = Mul (t, scale)"
+        "product = MatMul (qs, ks)",
+        0.16,
+    ),
+    "flattened": (
+        "shape3 = Constant <value_ints = [-1, 7, 6]> () shape4 = Constant <value_ints = [-1, 4, 6, 7]> ()"
+        "flat = Reshape (k, shape3) swapped = Transpose <perm = [0, 2, 1]> (flat)"
+        "kt = Reshape (swapped, shape4) product = MatMul (q, kt)",
+        1.0,
+    ),
+    "einsum": ('product = Einsum <equation = "bnsd,bntd->bnst"> (q, k)', 1.0),
+    "einsum_swapped": ('product = Einsum <equation = "b n t d, b n s d -> b n s t"> (k, q)', 1.0),
+    "einsum_ellipsis": ('product = Einsum <equation = "...sd,...td->...st"> (q, k)', 1.0),
+}
+
+
+@pytest.mark.parametrize("name", OPERANDS)
+def test_operands_of_the_score_product(name: str) -> None:
+    """Scales on either operand count, and all ways to transpose the keys are undone."""
+    product, scale = OPERANDS[name]
+    inputs = BASE if name != "flattened" else BASE.replace("t,", "7,")
+    text = product + "scores = Identity (product)" + FINISH
+    before, after = (model(text, inputs=inputs, constants=CONSTANTS) for _ in range(2))
+    assert fuse(after).matched["attention"] == 1
+    assert ops(after) == ["Attention"]
+    assert facts(call(after))["scale"] == scale
+    assert_same(before, after, [random_feeds(before, SIZES)])
+
+
+def test_keys_that_come_transposed_are_transposed_back() -> None:
+    """Keys that nothing transposes in the graph get a Transpose of their own."""
+    inputs = "float[b, 4, s, 6] q, float[b, 4, 6, t] kt, float[b, 4, t, 6] v"
+    text = "scores = MatMul (q, kt)" + FINISH
+    before, after = model(text, inputs=inputs), model(text, inputs=inputs)
+    fuse(after)
+    assert ops(after) == ["Transpose", "Attention"]
+    assert_same(before, after, [random_feeds(before, SIZES)])
+
+
+def test_shared_heads() -> None:
+    """Key and value heads repeated one by one are passed unrepeated."""
+    repeat = """
+        {0}5 = Unsqueeze ({0}2, two_axis)
+        {0}w = Expand ({0}5, wide)
+        {0} = Reshape ({0}w, heads)
+    """
+    inputs = "float[b, 4, s, 6] q, float[b, 2, 7, 6] k2, float[b, 2, 7, 6] v2"
+    constants = "int64[1] two_axis = {2}, int64[5] wide = {1, 1, 2, 1, 1}, int64[4] heads = {0, 4, 7, 6}"
+    text = repeat.format("k") + repeat.format("v") + PRODUCT + "scores = Identity (product)" + FINISH
+    before, after = (model(text, inputs=inputs, constants=constants) for _ in range(2))
+    fuse(after)
+    assert ops(after) == ["Attention"]
+    assert [value.name for value in call(after).inputs] == ["q", "k2", "v2"]
+    assert_same(before, after, [random_feeds(before, SIZES)])
+
+
+@pytest.mark.parametrize(("axes", "shared"), [("{1}", False), ("{2}", True)])
+def test_only_neighbouring_heads_are_shared(axes: str, shared: bool) -> None:
+    """Heads repeated as a whole sequence (0 1 0 1) are not grouped (0 0 1 1): the repetition stays."""
+    wide = "{1, 1, 2, 1, 1}" if shared else "{1, 2, 1, 1, 1}"
+    repeat = "{0}5 = Unsqueeze ({0}2, axis) {0}w = Expand ({0}5, wide) {0} = Reshape ({0}w, heads)"
+    inputs = "float[b, 4, s, 6] q, float[b, 2, 7, 6] k2, float[b, 2, 7, 6] v2"
+    constants = f"int64[1] axis = {axes}, int64[5] wide = {wide}, int64[4] heads = {{0, 4, 7, 6}}"
+    text = repeat.format("k") + repeat.format("v") + PRODUCT + "scores = Identity (product)" + FINISH
+    before, after = (model(text, inputs=inputs, constants=constants) for _ in range(2))
+    assert fuse(after).matched["attention"] == 1
+    assert (call(after).inputs[1].name == "k2") == shared
+    assert_same(before, after, [random_feeds(before, SIZES)])
+
+
+CAUSAL = {
+    "keep": ("bool[3, 3] m = {1, 0, 0, 1, 1, 0, 1, 1, 1}", "scores = Where (m, product, low)", 1),
+    "drop": ("bool[3, 3] m = {0, 1, 1, 0, 0, 1, 0, 0, 0}", "n = Not (m) scores = Where (n, product, low)", 0),
+    "add": (
+        "float[3, 3] m = {0, -inf, -inf, 0, 0, -inf, 0, 0, 0}",
+        "scores = Add (product, m)",
+        1,
+    ),
+    "add_finite": ("float[3, 3] m = {0, -9, -9, 0, 0, -9, 0, 0, 0}", "scores = Add (product, m)", 0),
+    "band": ("bool[3, 3] m = {1, 0, 0, 1, 1, 0, 0, 1, 1}", "scores = Where (m, product, low)", 0),
+    "computed": (
+        "int64[2] square = {3, 3}",
+        "o = ConstantOfShape <value = int64[1] {1}> (square) l = Trilu <upper = 0> (o) m = Cast <to = 9> (l)"
+        "scores = Where (m, product, low)",
+        1,
+    ),
+    "computed_upper": (
+        "int64[2] square = {3, 3}, int64 one = {1}",
+        "o = ConstantOfShape <value = int64[1] {1}> (square) u = Trilu <upper = 1> (o, one)"
+        "m = Cast <to = 9> (u)"
+        "bias = Where (m, low, zero) scores = Add (product, bias)",
+        1,
+    ),
+    "computed_with_diagonal": (
+        "int64[2] square = {3, 3}, int64 one = {1}",
+        "o = ConstantOfShape <value = int64[1] {1}> (square) l = Trilu <upper = 0> (o, one)"
+        "m = Cast <to = 9> (l)"
+        "scores = Where (m, product, low)",
+        0,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CAUSAL)
+def test_causal_masks(name: str) -> None:
+    """Exactly the masks that hide later keys become the causal attribute; others stay masks."""
+    constants, middle, causal = CAUSAL[name]
+    inputs = "float[b, 4, 3, 6] q, float[b, 4, 3, 6] k, float[b, 4, 3, 6] v"
+    options = {"inputs": inputs, "constants": f"{CONSTANTS}, {constants}", "outputs": "float[b, 4, 3, 6] y"}
+    before, after = (model(PRODUCT + middle + FINISH, **options) for _ in range(2))
+    fuse(after)
+    assert facts(call(after))["causal"] == causal
+    assert len(call(after).inputs) == (3 if causal else 4)
+    assert_same(before, after, [random_feeds(before, SIZES)])
+
+
+REFUSED = {
+    "scale is not a constant": ("scores = Mul (product, factor)", FINISH),
+    "the softmax is not over the last axis": (
+        "scores = Identity (product)",
+        "weights = Softmax <axis = 2> (scores) y = MatMul (weights, v)",
+    ),
+    "masked scores are set to -100, not low enough to mean no attention": (
+        "little = Constant <value_float = -100.0> () scores = Where (mask, product, little)",
+        FINISH,
+    ),
+    "masked scores are set to something that is not a constant": (
+        "scores = Where (mask, product, factor)",
+        FINISH,
+    ),
+    "a bias is added after masked scores were set to -10000": (
+        "c = Constant <value_float = -10000.0> () a = Where (mask, product, c) scores = Add (a, bias)",
+        FINISH,
+    ),
+    "scores are scaled after they were masked": (
+        "a = Where (mask, product, lowest) scores = Mul (a, scale)",
+        FINISH,
+    ),
+    "the probabilities are masked after the softmax, by what did not mask the scores": (
+        "scores = Where (other, product, lowest)",
+        "p = Softmax <axis = -1> (scores) w = Where (mask, p, zero) y = MatMul (w, v)",
+    ),
+    "a mask has more axes than the scores": ("scores = Add (product, five)", FINISH),
+    "the scores are divided by 0": ("scores = Div (product, zero)", FINISH),
+    "its intermediate 'product' has another reader": (
+        "scores = Mul (product, scale) extra = Relu (product)",
+        FINISH,
+    ),
+    "its intermediate 'weights' is an output of the graph": ("scores = Mul (product, scale)", FINISH),
+}
+
+
+@pytest.mark.parametrize("reason", REFUSED)
+def test_near_misses_say_why(reason: str) -> None:
+    """What cannot be fused is left alone, with the reason."""
+    middle, finish = REFUSED[reason]
+    outputs = "float[b, 4, s, 6] y"
+    outputs += ", float[b, 4, s, t] extra" if "extra" in middle else ""
+    outputs += ", float[b, 4, s, t] weights" if "'weights'" in reason else ""
+    inputs = BASE + MASK + ", bool[b, 1, s, t] other, float[1, 4, s, t] bias, float factor"
+    inputs += ", float[2, b, 4, s, t] five"
+    graph = model(PRODUCT + middle + finish, inputs=inputs, constants=CONSTANTS, outputs=outputs)
+    count = len(ops(graph))
+    done = fuse(graph)
+    assert reasons(done) == [reason]
+    assert not done.matched
+    assert len(ops(graph)) == count
+
+
+MISFITS = {
+    "a mask of 9 is not known to fit scores of 1": BASE.replace("s,", "1,") + ", float[1, 1, 9, t] mask",
+    "a mask of u is not known to fit scores of s": BASE + ", float[1, 1, u, t] mask",
+    "a mask of 2 is not known to fit scores of 4": BASE + ", float[1, 2, s, t] mask",
+    "queries and keys differ in their number of heads": BASE.replace("4, s", "1, s") + ", float mask",
+    "queries, keys and values are not known to have the same batch and heads": (
+        BASE.replace("b, 4, s", "1, 4, s") + ", float mask"
+    ),
+    "keys and values are not known to have the same length": (
+        BASE.replace("t, 6] v", "u, 6] v") + ", float mask"
+    ),
+}
+
+
+@pytest.mark.parametrize("reason", MISFITS)
+def test_shapes_that_may_broadcast_are_refused(reason: str) -> None:
+    """Where a product or a mask would widen the result, or may, nothing is fused."""
+    text = PRODUCT + "scores = Add (product, mask)" + FINISH
+    graph = model(text, inputs=MISFITS[reason], outputs="float[b, n, s, 6] y")
+    done = fuse(graph)
+    assert reasons(done) == [reason]
+    assert not done.matched
+
+
+def test_a_softmax_that_weighs_nothing_is_no_near_miss() -> None:
+    """A classifier's softmax is not reported."""
+    graph = model("y = Softmax <axis = -1> (q)", inputs="float[b, 4, s, 6] q")
+    assert not fuse(graph).skipped
+
+
+def test_a_bias_that_contains_a_product_is_a_bias() -> None:
+    """Scores that are a sum of two products (disentangled attention): one of them, gathered, is the bias."""
+    middle = """
+        relative = MatMul (q, table)
+        position = GatherElements <axis = -1> (relative, index)
+        scores = Add (position, product)
+    """
+    inputs = BASE + ", float[6, 9] table, int64[b, 4, s, t] index"
+    before, after = (model(PRODUCT + middle + FINISH, inputs=inputs) for _ in range(2))
+    fuse(after)
+    assert ops(after) == ["MatMul", "GatherElements", "Attention"]
+    feeds = random_feeds(before, SIZES)
+    feeds["index"] = abs(feeds["index"]) % 9
+    assert_same(before, after, [feeds])
+
+
+@pytest.mark.parametrize("opset", [13, 14, 15, 18, 21, 23])
+def test_bodies_are_valid_at_every_opset(opset: int) -> None:
+    """The function body runs at the opset of the model."""
+    middle, finish = AFTER["nan_to_zero"]
+    before, after = (attention(middle, finish, opset=opset) for _ in range(2))
+    assert fuse(after).matched["attention"] == 1
+    assert_same(before, after, [random_feeds(before, SIZES)])
+
+
+HALF = {
+    "softmax_in_float": ("a = Mul (product, scale) scores = Cast <to = 1> (a)", 1),
+    "mask_before_cast": ("a = Add (product, bias) scores = Cast <to = 1> (a)", 1),
+    "mask_after_cast": ("a = Cast <to = 1> (product) scores = Add (a, wide_bias)", 1),
+    "scale_after_cast": ("a = Cast <to = 1> (product) scores = Mul (a, wide_scale)", 1),
+    "two_scales": ("a = Mul (product, scale) b = Cast <to = 1> (a) scores = Mul (b, wide_scale)", 0),
+    "finite_fill": ("a = Where (mask, product, lowest) scores = Cast <to = 1> (a)", 0),
+}
+
+
+@pytest.mark.parametrize("name", HALF)
+def test_half_precision_is_fused_where_the_body_rounds_alike(name: str) -> None:
+    """With a softmax in float32, casts, scales and masks keep their places, or the pattern refuses."""
+    middle, fused = HALF[name]
+    inputs = "float16[b, 4, s, 6] q, float16[b, 4, t, 6] k, float16[b, 4, t, 6] v, bool[b, 1, 1, t] mask"
+    inputs += ", float16[1, 4, s, t] bias, float[1, 4, s, t] wide_bias"
+    constants = "float wide_scale = {0.4}, float wide_lowest = {-60000}"
+    halves = "scale = Cast <to = 10> (wide_scale) lowest = Cast <to = 10> (wide_lowest)"
+    finish = "p = Softmax <axis = -1> (scores) w = Cast <to = 10> (p) y = MatMul (w, v)"
+    options = {"inputs": inputs, "constants": constants, "outputs": "float16[b, 4, s, 6] y"}
+    before, after = (model(PRODUCT + halves + middle + finish, **options) for _ in range(2))
+    assert fuse(after).matched["attention"] == fused
+    assert_same(before, after, [random_feeds(before, SIZES)])
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_fusing_again_changes_nothing(name: str) -> None:
+    """The fused graph holds nothing that the patterns would take for attention."""
+    graph = attention(SCORES[name][0])
+    fuse(graph)
+    before = [node.op_type for node in graph.graph]
+    assert not fuse(graph).matched
+    assert [node.op_type for node in graph.graph] == before
+
+
+def test_equal_layers_share_one_function() -> None:
+    """Two attentions of one form call one function, whatever their scales."""
+    second = PRODUCT + "scores = Mul (product, two)" + FINISH
+    for name in ("kt", "product", "scores", "weights", "y"):
+        second = second.replace(f"{name} =", f"{name}2 =").replace(f"({name})", f"({name}2)")
+        second = second.replace(f", {name})", f", {name}2)").replace(f"({name},", f"({name}2,")
+    graph = model(
+        PRODUCT + "scores = Mul (product, scale)" + FINISH + second,
+        inputs=BASE,
+        constants=CONSTANTS,
+        outputs="float[b, 4, s, 6] y, float[b, 4, s, 6] y2",
+    )
+    assert fuse(graph).matched["attention"] == 2
+    assert [key[1] for key in graph.functions if key[0] == rewrite.DOMAIN] == ["Attention"]
