@@ -46,7 +46,7 @@ def save_outputs(path: Path, outputs: Mapping[str, Any]) -> None:
     temporary = path.with_name(f".{path.name}.partial")
     try:
         with temporary.open("wb") as file:
-            np.savez(file, **outputs)  # type: ignore[arg-type]
+            np.savez(file, **outputs)
         temporary.replace(path)
     except OSError as error:
         raise UserError(f"the outputs cannot be written: {error.strerror}", where=str(path)) from None

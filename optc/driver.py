@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from optc.cores import physical_cores
 from optc.errors import InvalidModel, UserError
 from optc.passbase import Context, Feeds
 from optc.pipeline import Observer, Pipeline, Record
+from optc.session import open_session, run_session
 from optc.target import Target
 
 Progress = Callable[[Iterable[Any], str], Iterable[Any]]
@@ -34,6 +36,8 @@ class Request:
     gate_seconds: float
     decisions: Mapping[str, str] | None
     max_error: float | None
+    metric: Callable[..., float] | None
+    max_drop: float | None
     threads: int
     seed: int
     target_options: Mapping[str, Any] = field(default_factory=dict)
@@ -103,6 +107,8 @@ def compile(
         gate_seconds=gate_seconds,
         decisions=None if decisions is None else manifest.read(Path(decisions)).decisions,
         max_error=max_error,
+        metric=metric,
+        max_drop=max_drop,
         threads=threads if threads is not None else physical_cores(),
         seed=seed,
         target_options=dict(target_options or {}),
@@ -185,6 +191,7 @@ def _compile(
     verify.verify(model, target=request.target, after="legalize")
     error, _ = compare.judge(model, exact=False)
     records += legalized
+    timing = {**outcome.timing, **_metric(request, plain, model)}
     summary = {
         "source": captured.source,
         "target": request.target.name,
@@ -194,7 +201,7 @@ def _compile(
         "final": report.whole(
             records,
             error=error,
-            timing=outcome.timing,
+            timing=timing,
             size=(report.weight_bytes(plain), report.weight_bytes(model)),
         ),
     }
@@ -220,3 +227,19 @@ def _legalize(
     inline = {lowering.family: "inline" for lowering in ctx.target.lowerings}
     model, again = step.run(model, replace(ctx, lowerings=inline), watchers, first=number + 1)
     return model, records + again
+
+
+def _metric(request: Request, plain: ir.Model, model: ir.Model) -> dict[str, Any]:
+    """The user's metric before and after; UserError when it drops by more than is allowed."""
+    if request.metric is None or request.max_drop is None:
+        return {}
+    before, after = (
+        float(request.metric(partial(run_session, open_session(m, threads=request.threads))))
+        for m in (plain, model)
+    )
+    if before - after > request.max_drop:
+        raise UserError(
+            f"the metric drops from {before:.6g} to {after:.6g}, more than {request.max_drop:.6g}",
+            hint="leave out lossy passes, or allow a larger drop",
+        )
+    return {"metric": {"before": before, "after": after}}

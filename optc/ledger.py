@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from pathlib import Path
 from typing import Any
 
@@ -167,7 +167,7 @@ def progress(*, enabled: bool) -> Iterator[Callable[[Iterable[Any], str], Iterab
     ) as bar:
 
         def track(items: Iterable[Any], description: str) -> Iterator[Any]:
-            total = len(items) if hasattr(items, "__len__") else None
+            total = len(items) if isinstance(items, Sized) else None
             task = bar.add_task(description, total=total)
             for item in items:
                 yield item

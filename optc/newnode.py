@@ -31,7 +31,7 @@ Operand: TypeAlias = "ir.Value | New"
 def constant(array: np.ndarray | ir.TensorProtocol) -> New:
     """A ``Constant`` node with the contents of ``array``."""
     tensor = array if isinstance(array, ir.TensorProtocol) else ir.tensor(array)
-    return New("Constant", (), tensor.dtype, ir.Shape(tensor.shape), {"value": tensor})
+    return New("Constant", (), tensor.dtype, ir.Shape(tensor.shape.numpy()), {"value": tensor})
 
 
 def build(wanted: Sequence[Operand | None]) -> tuple[list[ir.Value | None], list[ir.Node]]:

@@ -77,7 +77,8 @@ def build(name: str, options: dict[str, Any]) -> Pass:
 
 
 def _tokenize(text: str) -> _Tokens:
-    items, position = [], 0
+    items: list[tuple[str, int]] = []
+    position = 0
     end = len(text.rstrip())
     while position < end:
         found = _TOKEN.match(text, position)

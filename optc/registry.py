@@ -9,13 +9,10 @@ import pkgutil
 from collections.abc import Iterable
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
-from typing import TypeVar
 
 from optc.errors import UserError
 from optc.passbase import Pass
 from optc.target import Target
-
-T = TypeVar("T")
 
 
 def pass_names() -> list[str]:
@@ -32,13 +29,13 @@ def find_pass(name: str) -> type[Pass]:
     """The pass class called ``name``; UserError with the nearest name when there is none."""
     found = _load("passes", "pass", name)
     if isinstance(found, type):
-        return _checked(found, Pass, name)
+        return _checked(found, name)
     for value in vars(found).values():
         if inspect.isclass(value) and issubclass(value, Pass) and value.__dict__.get("name") == name:
             return value
     raise UserError(
         f"the file of the pass {name!r} defines no pass of that name",
-        where=str(found.__file__),
+        where=str(getattr(found, "__file__", found)),
         hint=f'give the Pass subclass in it `name: ClassVar[str] = "{name}"`',
     )
 
@@ -103,7 +100,7 @@ def _load(group: str, what: str, name: str) -> ModuleType | type | Target:
     return loaded
 
 
-def _checked(found: type, base: type[T], name: str) -> type[T]:
-    if not issubclass(found, base):
-        raise UserError(f"the entry point {name!r} is not a {base.__name__}", where=f"{found!r}")
+def _checked(found: type, name: str) -> type[Pass]:
+    if not issubclass(found, Pass):
+        raise UserError(f"the entry point {name!r} is not a Pass", where=f"{found!r}")
     return found

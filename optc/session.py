@@ -219,5 +219,5 @@ def _load_external_tensors(model: ir.Model, detached: set[str]) -> None:
                 node.attributes[name] = ir.AttrTensor(name, _loaded(tensor))
 
 
-def _loaded(tensor: ir.ExternalTensor) -> ir.Tensor:
+def _loaded(tensor: ir.ExternalTensor) -> ir.TensorProtocol:
     return ir.Tensor(tensor.numpy(), dtype=tensor.dtype, shape=tensor.shape, name=tensor.name)
