@@ -70,6 +70,15 @@ def test_bias_residual_and_activation(order: str) -> None:
     assert _formals(model) == ["x", "w", "b", "residual"]
 
 
+@pytest.mark.parametrize("activation", ["LeakyRelu", "HardSigmoid"])
+def test_default_parameters_are_those_of_the_op(activation: str) -> None:
+    model = _model(f"c = {CONV}(x, w) y = {activation}(c)")
+    fused_same(model, FusedConv())
+    schema = onnx.defs.get_schema(activation, 20)
+    expected = [attribute.default_value.f for attribute in schema.attributes.values()]
+    assert list(_call(model).attributes["activation_params"].as_floats()) == pytest.approx(expected)
+
+
 def test_residual_alone() -> None:
     model = _model(f"c = {CONV}(x, w) y = Add(c, r)")
     fused_same(model, FusedConv())
@@ -117,8 +126,9 @@ def test_bias_with_broadcasting_dimensions(shape: tuple[int, ...]) -> None:
     assert _call(model).inputs[2].shape == [2]
 
 
-def test_channel_scaled_residual_is_something_else() -> None:
-    done = fuse(_model(f"c = {CONV}(x, w) y = Add(c, r)", r="B,2,1,1"), FusedConv())
+@pytest.mark.parametrize("shape", ["B,2,1,1", "1,2,1,1"])
+def test_computed_number_per_channel_is_something_else(shape: str) -> None:
+    done = fuse(_model(f"c = {CONV}(x, w) y = Add(c, r)", r=shape), FusedConv())
     assert not done.matched and not done.skipped
 
 

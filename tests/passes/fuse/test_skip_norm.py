@@ -44,6 +44,7 @@ def test_residual(norm: str, opset: int, add: str) -> None:
     assert fused_same(model, *PATTERNS).matched["skip_norm"] == 1
     assert ops(model) == ["SkipLayerNorm" if norm == LAYER else "SkipRMSNorm"]
     assert sorted(_inputs(model)[:2]) == ["a", "b"]
+    assert len(model.graph.node(0).outputs) == 1
 
 
 @pytest.mark.parametrize("opset", [13, 18])
@@ -128,6 +129,26 @@ def test_shapes_that_may_differ_are_refused(a: str, b: str) -> None:
 def test_bias_alone_is_no_residual() -> None:
     done = fuse(_model("t = Add(a, bias) " + LAYER), *PATTERNS)
     assert done.matched == {"layer_norm": 1} and not done.skipped
+
+
+def test_third_summand_is_no_bias() -> None:
+    text = "(float[B,4] a, float[B,4] b, float[B,4] c) => (float[B,4] n)"
+    model = parse(
+        f"{text} {{ s = Add(a, c) t = Add(s, b) n = LayerNormalization(t, gamma) }}",
+        constants={"gamma": VECTORS["gamma"]},
+    )
+    fused_same(model, *PATTERNS)
+    assert ops(model) == ["Add", "SkipLayerNorm"]
+    assert len(next(n for n in model.graph if n.domain == "optc").inputs) == 3
+
+
+def test_sum_with_one_late_shift_is_refused() -> None:
+    text = "(float[B,4] a, float[B,4] b) => (float[B,4] n, float[B,4] t)"
+    model = parse(
+        f"{text} {{ t = Add(a, b) s = ReduceMax<keepdims = 0>(t, axes) n = LayerNormalization(t, gamma, s) }}",
+        constants={"axes": np.array([0]), "gamma": VECTORS["gamma"]},
+    )
+    assert "computed after it" in fused_same(model, *PATTERNS).skipped[0].reason
 
 
 def test_bias_whose_sum_is_read_elsewhere_stays_outside() -> None:
