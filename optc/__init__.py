@@ -1,9 +1,9 @@
 """optc: an optimizing compiler for neural-network inference. Right, measured, explained.
 
-    import optc
-    artifact = optc.compile(module, (example,))
-    artifact(example)
-    artifact.save("compiled")
+import optc
+artifact = optc.compile(module, (example,))
+artifact(example)
+artifact.save("compiled")
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from optc.errors import OptcError, UserError
     from optc.passbase import Context, Pass, Report, Skip
     from optc.pipeline import Pipeline
-    from optc.to_module import to_module
+    from optc.torch_module import to_module
 
 __all__ = [
     "Artifact",
@@ -45,7 +45,7 @@ _HOMES = {
     "UserError": "errors",
     "compile": "driver",
     "load": "artifact",
-    "to_module": "to_module",
+    "to_module": "torch_module",
 }
 
 

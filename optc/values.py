@@ -43,7 +43,7 @@ def to_torch(value: Any) -> Any:
         return torch.from_numpy(value.view(np.int16)).view(torch.bfloat16)
     if value.dtype.name in _TORCH_FLOATS:
         return torch.from_numpy(value.view(np.uint8)).view(getattr(torch, value.dtype.name))
-    return torch.from_numpy(value)
+    return torch.from_numpy(value if value.flags.writeable else value.copy())
 
 
 def _array(tensor: torch.Tensor) -> Any:

@@ -92,13 +92,23 @@ def _written_out(b: Builder, bias: ir.Value, sequences: Sequences) -> ir.Value:
     shape, lengths = bias.shape, sequences.dims
     if shape is not None and len(shape) == 4 and equal_shapes(shape[2:], lengths):
         return bias
-    s = size(b, sequences.query, sequences.query_axis)
-    t = size(b, sequences.key, sequences.key_axis)
-    target = b.shared("Concat", b.ints(1, 1), s, t, attrs={"axis": 0}, dtype=INT64, shape=[4])
+    target = _target(b, sequences)
     lead: list[Dim] = [None, None]
     if shape is not None:
         lead = [*[1] * (4 - len(shape)), *shape[:-2]]
     return b.shared("Expand", bias, target, shape=ir.Shape([*lead[:2], *lengths]))
+
+
+def _target(b: Builder, sequences: Sequences) -> ir.Value:
+    """[1, 1, S, T] as a value."""
+    s, t = sequences.dims
+    if isinstance(s, int) and isinstance(t, int):
+        return b.ints(1, 1, s, t)
+    lengths = (
+        size(b, sequences.query, sequences.query_axis),
+        size(b, sequences.key, sequences.key_axis),
+    )
+    return b.shared("Concat", b.ints(1, 1), *lengths, attrs={"axis": 0}, dtype=INT64, shape=[4])
 
 
 def _causal(b: Builder, sequences: Sequences) -> ir.Value:

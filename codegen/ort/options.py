@@ -1,4 +1,16 @@
-"""The session options that programs run with, and why."""
+"""The session options that programs run with, and why.
+
+Measured on MiniLM-L6 with 2 threads, medians over fresh processes at (batch, seq) (1, 16), (1, 128), (8, 128):
+
+                     load    (1, 16)   (1, 128)   (8, 128)  ms
+    as below           62       3.26      19.1      143
+    without spinning   55       4.12      20.9      139      wake-ups cost small calls a fifth
+    without the arena  67       3.52      19.3      145
+    without patterns   64       3.24      18.3      136      no difference: they serve fixed shapes only
+
+The runtime's own optimizations stay on: they bring what is left of the plain graph into its kernels' layouts
+(blocked convolutions, activations into products), and what optc lowered is out of their way.
+"""
 
 from __future__ import annotations
 

@@ -235,6 +235,14 @@ def test_dynamic_mask_is_made_once_for_all_layers(dims: tuple[int | str, ...]) -
     assert ops(lowered).count("Expand") == (0 if dims[2:] == ("s", "t") else 1)
 
 
+def test_fixed_lengths_need_no_shape_arithmetic() -> None:
+    mask = make_mask((3, 1, 1, 5), "lowest")
+    model = attention(mask, same=True)
+    for value in (*model.graph.inputs[:3], *model.graph.outputs):
+        value.shape = ir.Shape([3, 5, value.shape[2]])
+    assert ops(assert_lowers(model, feeds(3, 5, 5, mask=mask))) == ["Expand", "MultiHeadAttention"]
+
+
 def test_fitting_float_mask_goes_in_as_it_is() -> None:
     mask = make_mask((3, 1, 4, 5), "inf")
     lowered = assert_lowers(attention(mask, ("b", 1, "s", "t")), feeds(3, 4, 5, mask=mask))
