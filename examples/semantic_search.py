@@ -48,7 +48,9 @@ def main() -> None:
     after = search(lambda tokens: artifact.run(tokens)["output"], passages)
     console.print(ranking(before, after, passages))
     same = all((a == b).all() for a, b in zip(before, after, strict=True))
-    console.print(f"ranking of all {len(passages)} passages for all queries: {'the same' if same else 'DIFFERENT'}")
+    console.print(
+        f"ranking of all {len(passages)} passages for all queries: {'the same' if same else 'DIFFERENT'}"
+    )
     console.print(speed(eager(module), lambda tokens: artifact.run(tokens)["output"]))
     sys.exit(0 if same else 1)
 
@@ -86,7 +88,11 @@ def ranking(before: list[np.ndarray], after: list[np.ndarray], passages: list[st
 def speed(original: Encode, compiled: Encode) -> Table:
     """Median time of one query of each, run in turns."""
     table = Table("input", "PyTorch ms", "optc ms", "faster", header_style="bold")
-    for label, texts in (("one query", QUERIES[:1]), ("5 queries", QUERIES), ("one long text", [" ".join(QUERIES * 3)])):
+    for label, texts in (
+        ("one query", QUERIES[:1]),
+        ("5 queries", QUERIES),
+        ("one long text", [" ".join(QUERIES * 3)]),
+    ):
         tokens = minilm.tokenize(texts)
         times: tuple[list[float], list[float]] = ([], [])
         for _ in range(30):
