@@ -75,6 +75,13 @@ def test_names_of_onnx_inputs_need_not_be_python_names() -> None:
     assert Signature.of_names(["x"], ["y"]).unflatten({"y": 5}) == 5
 
 
+def test_an_input_with_a_default_may_be_left_out() -> None:
+    signature = Signature.of_names(["x", "w"], ["y"], defaults=["w"])
+    signature = Signature.from_json(signature.to_json())
+    assert signature.flatten((1,), {}) == signature.flatten((1, None), {}) == {"x": 1}
+    assert signature.flatten((1, 2), {}) == {"x": 1, "w": 2}
+
+
 def test_a_signature_survives_json() -> None:
     assert Signature.from_json(json.loads(json.dumps(NESTED.to_json()))) == NESTED
 

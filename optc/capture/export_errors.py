@@ -16,6 +16,7 @@ _EAGER = "run the model with the same example inputs; if that works, simplify th
 _HINTS = {
     r"data-dependent|unbacked|Could not (guard|extract)": f"a branch or a size depends on data: {_BRANCH}",
     r"Cache\b": _CACHE,
+    r"'NoneType' object": "pass the arguments that the model makes up when they are left out, such as a mask",
     r"specialized|[Cc]onstraints violated|conflicts between user-specified": _STATIC,
     r"dynamic_shapes|dynamic shapes": "give dynamic_shapes the structure of the example inputs",
 }

@@ -122,7 +122,7 @@ def _torch(source: Any, example_inputs: Any, dynamic_shapes: Any) -> Captured:
     if isinstance(source, torch.nn.Module):
         return capture_module(source, example_inputs, dynamic_shapes)
     hint = "pass an nn.Module, ExportedProgram, onnx.ModelProto, onnx_ir.Model, a path, or module:factory"
-    raise UserError(f"a {type(source).__name__} cannot be captured", where="source", hint=hint)
+    raise UserError(f"{type(source).__name__} objects cannot be captured", where="source", hint=hint)
 
 
 def _onnx(
@@ -134,7 +134,8 @@ def _onnx(
     inputs = model.graph.inputs
     optional = [v.name or "" for v in inputs if isinstance(v.type, ir.OptionalType)]
     names, results = ([v.name or "" for v in values] for values in (inputs, model.graph.outputs))
-    signature = Signature.of_names(names, results, optional)
+    defaults = [name for name in names if name in model.graph.initializers]
+    signature = Signature.of_names(names, results, optional, defaults)
     if example_inputs is not None:
         feeds = checked(model, positional(names, example_inputs))
         return Captured(model, source, [feeds], "given", signature)

@@ -42,11 +42,22 @@ class Signature:
 
     @classmethod
     def of_names(
-        cls, inputs: Sequence[str], outputs: Sequence[str], optional: Iterable[str] = ()
+        cls,
+        inputs: Sequence[str],
+        outputs: Sequence[str],
+        optional: Iterable[str] = (),
+        defaults: Iterable[str] = (),
     ) -> Signature:
-        """One argument per input, by position or by name; a single output, or a tuple of them."""
-        absent = frozenset(optional)
-        parameters = tuple(Parameter(name, Leaf(name, optional=name in absent)) for name in inputs)
+        """One argument per input, by position or by name; a single output, or a tuple of them.
+
+        Args:
+            optional: the inputs that may be None.
+            defaults: the inputs that may be left out, since the graph has a value for them.
+        """
+        absent, filled = frozenset(optional), frozenset(defaults)
+        parameters = tuple(
+            Parameter(name, Leaf(name, optional=name in absent, default=name in filled)) for name in inputs
+        )
         results = tuple(Leaf(name) for name in outputs)
         return cls(parameters, results[0] if len(results) == 1 else Branch("tuple", _range(results), results))
 
@@ -150,12 +161,12 @@ def _absent(parameter: Parameter) -> dict[str, Any]:
     """Feeds for an argument that the caller left out: fine as long as no tensor is missing."""
     structure = parameter.structure
     assert structure is not None
-    missing = [leaf.name for leaf in leaves(structure) if not leaf.optional]
+    missing = [leaf.name for leaf in leaves(structure) if not (leaf.optional or leaf.default)]
     if missing:
         raise UserError(
             f"no value for {', '.join(missing)}", where=f"argument {parameter.name}", hint=_INPUTS_HINT
         )
-    return {leaf.name: None for leaf in leaves(structure)}
+    return {leaf.name: None for leaf in leaves(structure) if leaf.optional}
 
 
 def _range(items: Sequence[Any]) -> tuple[int, ...]:

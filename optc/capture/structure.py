@@ -16,11 +16,16 @@ Json = Any  # None, bool, int, float, str, list or dict
 
 @dataclass(frozen=True)
 class Leaf:
-    """One graph input or output; ``scalar`` is its type in the module where it is an int, float or bool."""
+    """One graph input or output.
+
+    ``scalar`` is its type in the module where it is an int, float or bool there; ``optional`` says that None
+    is a value of it, ``default`` that the graph has a value for it when it is left out.
+    """
 
     name: str
     scalar: str = ""
     optional: bool = False
+    default: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,8 @@ def flatten(structure: Structure, value: Any, where: str) -> Iterator[tuple[str,
         UserError: ``value`` does not have this structure.
     """
     if isinstance(structure, Leaf):
+        if value is None and structure.default:
+            return
         if value is None and not structure.optional:
             raise UserError("None was given for a tensor", where=where, hint="pass an array")
         yield structure.name, value
@@ -110,8 +117,8 @@ def to_json(structure: Structure) -> Json:
     if isinstance(structure, Const):
         return {"const": structure.value}
     if isinstance(structure, Leaf):
-        extra: dict[str, Json] = {"scalar": structure.scalar} if structure.scalar else {}
-        return {"leaf": structure.name, **extra, **({"optional": True} if structure.optional else {})}
+        facts = {"scalar": structure.scalar, "optional": structure.optional, "default": structure.default}
+        return {"leaf": structure.name, **{name: fact for name, fact in facts.items() if fact}}
     data: dict[str, Json] = {structure.kind: [to_json(child) for child in structure.children]}
     if structure.kind not in ("tuple", "list"):
         data["keys"] = list(structure.keys)
@@ -133,7 +140,8 @@ def from_json(data: Json) -> Structure:
     if "const" in data:
         return Const(data["const"])
     if "leaf" in data:
-        return Leaf(str(data["leaf"]), str(data.get("scalar", "")), bool(data.get("optional", False)))
+        flags = (bool(data.get(name, False)) for name in ("optional", "default"))
+        return Leaf(str(data["leaf"]), str(data.get("scalar", "")), *flags)
     for kind in ("tuple", "list", "dict", "OrderedDict", "namedtuple", "object"):
         if kind not in data:
             continue
