@@ -24,6 +24,9 @@ Candidate = tuple[tuple[str, str], ...] | None  # decisions, sorted; None is the
 
 PLAIN: Candidate = None
 
+# Challengers per session of a reference: more would cost it less, and be further from it in time.
+_GROUP = 3
+
 # Sessions open at once hold a prepacked copy of the weights each.
 _BYTES_AT_ONCE = 400_000_000
 
@@ -99,8 +102,9 @@ class Contest:
         return self._models[which]
 
     def group_size(self) -> int:
-        """How many challengers can be measured with one session of the reference."""
-        return min(3, max(1, _BYTES_AT_ONCE // max(self._bytes, 1) - 1))
+        """How many challengers to measure with one session of the reference."""
+        beside = _BYTES_AT_ONCE // max(self._bytes, 1) - 1
+        return min(_GROUP, beside) if beside >= 1 else _GROUP  # in turns they take no more memory than one
 
     def __call__(self, reference: Candidate, challengers: Sequence[Candidate]) -> Samples:
         """One fresh session of each, all measured at every shape."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 
@@ -41,17 +42,20 @@ class Evidence:
     ) -> None:
         """Measures until every challenger is decided or time is out.
 
+        After one session of each the most promising come first: only a proven gain changes a decision, so
+        when time is short it is spent where one may be found.
+
         Args:
             enough: sessions that may decide.
             always: sessions to take even without time.
         """
         while True:
             waiting = [c for c in challengers if not self._decided(reference, c, enough)]
-            waiting.sort(key=lambda c: self.sessions(reference, c))
             if not waiting:
                 return
-            if self._out_of_time() and self.sessions(reference, waiting[0]) >= always:
+            if self._out_of_time() and min(self.sessions(reference, c) for c in waiting) >= always:
                 return
+            waiting.sort(key=lambda c: self._promise(reference, c), reverse=True)
             group = waiting[: self._group_size]
             for challenger, by_shape in self._measure(reference, group).items():
                 self._samples[reference, challenger].append(dict(by_shape))
@@ -83,6 +87,10 @@ class Evidence:
             )
             for shape in (samples[0] if samples else {})
         }
+
+    def _promise(self, reference: Candidate, challenger: Candidate) -> float:
+        found = self.pooled(reference, challenger)
+        return math.inf if found is None else found.ratio
 
     def _decided(self, reference: Candidate, challenger: Candidate, enough: int) -> bool:
         count = self.sessions(reference, challenger)

@@ -89,9 +89,16 @@ def test_large_models_are_opened_one_at_a_time() -> None:
     )
     large.graph.register_initializer(weight)
     meeting = contest(machine, lambda which: large)
-    assert meeting.group_size() == 1
-    found = meeting(candidate({"a": "b"}), [PLAIN])
+    found = meeting(candidate({"a": "b"}), [PLAIN, candidate({"a": "c"})])
     assert machine.most_alive == 1 and found[PLAIN]["small"].log_ratio == pytest.approx(0)
+
+
+@pytest.mark.parametrize(("megabytes", "group"), [(1, 3), (90, 3), (150, 1), (200, 1), (440, 3)])
+def test_no_more_sessions_at_once_than_memory_allows(megabytes: int, group: int) -> None:
+    large = model("Relu")
+    tensor = ir.LazyTensor(_unused, ir.DataType.FLOAT, ir.Shape([megabytes * 250_000]))
+    large.graph.register_initializer(ir.Value(name="w", const_value=tensor))
+    assert contest(Machine(), lambda which: large).group_size() == group
 
 
 def _unused() -> ir.Tensor:

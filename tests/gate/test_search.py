@@ -167,6 +167,14 @@ def test_the_time_budget_holds(session_seconds: float) -> None:
     assert world.now <= 30.0 + 2 * 4 * session_seconds  # the contest under way at the end of each phase
 
 
+def test_little_time_is_spent_where_a_gain_may_be_found() -> None:
+    """Ten families and time for two sessions of each: the one that costs time gets enough to be proven so."""
+    families = {f"f{number}": [f"L{number}"] for number in range(10)}
+    costs = {f"L{number}": 0.97 for number in range(10)} | {"L7": 1.1}
+    result = World(factors(**costs), session_seconds=1.0).run(families, seconds=50.0)
+    assert [family for family, choice in result.decisions.items() if choice == INLINE] == ["f7"]
+
+
 def test_without_time_the_artifact_is_still_held_against_plain() -> None:
     slow = World(factors(Multi=1.5), session_seconds=100.0).run(seconds=1.0)
     assert slow.keep_plain
