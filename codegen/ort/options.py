@@ -1,8 +1,8 @@
 """The session options that programs run with, and why.
 
-Measured on MiniLM-L6 with 2 threads, medians over fresh processes at (batch, seq) (1, 16), (1, 128), (8, 128):
+Measured on MiniLM-L6 with 2 threads, ms, medians over fresh processes at three (batch, seq):
 
-                     load    (1, 16)   (1, 128)   (8, 128)  ms
+                     load    (1, 16)   (1, 128)   (8, 128)
     as below           62       3.26      19.1      143
     without spinning   55       4.12      20.9      139      wake-ups cost small calls a fifth
     without the arena  67       3.52      19.3      145
