@@ -69,9 +69,12 @@ def _choose(model: ir.Model, example: Feeds, given: Mapping[str, int]) -> list[d
 
 
 def _within(size: int, bounds: Any) -> int:
-    """``size`` moved into the range of the dim."""
+    """``size`` moved into the range of the dim.
+
+    torch.export assumes sizes of at least 2 and says so of models that run at 1: that bound is not believed.
+    """
     low, high = bounds if isinstance(bounds, list) and len(bounds) == 2 else (1, None)
-    size = max(size, low or 1)
+    size = max(size, low if isinstance(low, int) and low > 2 else 1)
     return min(size, high) if isinstance(high, int) else size
 
 

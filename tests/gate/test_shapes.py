@@ -38,8 +38,13 @@ def test_values_are_those_of_the_example() -> None:
 
 
 def test_ranges_are_respected() -> None:
-    feeds = feeds_by_shape(tokens({"batch": [2, 4], "seq": [0, 64]}), example(2, 16))
-    assert list(feeds) == ["batch=2 seq=16", "batch=2 seq=64", "batch=4 seq=64"]
+    feeds = feeds_by_shape(tokens({"batch": [3, 4], "seq": [0, 64]}), example(3, 16))
+    assert list(feeds) == ["batch=3 seq=16", "batch=3 seq=64", "batch=4 seq=64"]
+
+
+def test_the_lower_bound_that_torch_export_always_gives_is_not_believed() -> None:
+    feeds = feeds_by_shape(tokens({"batch": [2, None], "seq": [2, 64]}), example(2, 16))
+    assert list(feeds) == ["batch=1 seq=16", "batch=1 seq=64", "batch=8 seq=64"]
 
 
 def test_an_example_that_is_already_long_or_large() -> None:
