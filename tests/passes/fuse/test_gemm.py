@@ -57,6 +57,14 @@ def test_activation_means_what_the_runtime_takes_it_for(activation: str, paramet
     np.testing.assert_allclose(kernel[0], bodies[0], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_default_parameters_are_those_of_the_op(activation: str) -> None:
+    schema = onnx.defs.get_schema(activation, 20)
+    for name, (_, default) in ACTIVATIONS[activation].items():
+        assert schema.attributes[name].default_value.f == pytest.approx(default, rel=1e-6)
+    assert set(schema.attributes) == set(ACTIVATIONS[activation])
+
+
 @pytest.mark.parametrize("add", ["a = Add(p, bias)", "a = Add( bias, p)"])
 def test_bias_and_activation_of_a_product(add: str) -> None:
     model = _model(f"p = MatMul(x, w) {add} y = Relu(a)")

@@ -132,6 +132,11 @@ def test_native_with_a_computed_scale_that_broadcasts_is_refused() -> None:
     assert "does not have the normalised shape" in refusal(model, LayerNorm())
 
 
+def test_native_with_double_statistics_is_refused() -> None:
+    model = _model("y = LayerNormalization<stash_type = 11>(x, gamma)")
+    assert "does not compute in single precision" in refusal(model, LayerNorm())
+
+
 def test_native_with_its_mean_read_is_refused() -> None:
     model = _model("n, m = LayerNormalization(x, gamma) y = Sub(n, m)")
     assert "mean or deviation is read" in refusal(model, LayerNorm())

@@ -145,7 +145,8 @@ def test_third_summand_is_no_bias() -> None:
 def test_sum_with_one_late_shift_is_refused() -> None:
     text = "(float[B,4] a, float[B,4] b) => (float[B,4] n, float[B,4] t)"
     model = parse(
-        f"{text} {{ t = Add(a, b) s = ReduceMax<keepdims = 0>(t, axes) n = LayerNormalization(t, gamma, s) }}",
+        f"{text} {{ t = Add(a, b) s = ReduceMax<keepdims = 0>(t, axes) "
+        "n = LayerNormalization(t, gamma, s) }",
         constants={"axes": np.array([0]), "gamma": VECTORS["gamma"]},
     )
     assert "computed after it" in fused_same(model, *PATTERNS).skipped[0].reason
