@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import onnx_ir as ir
+from onnx_ir.passes.common import CommonSubexpressionEliminationPass
 
 from optc import registry, rewrite
 from optc.analysis import shapes
@@ -38,6 +39,8 @@ class Fuse(Pass):
         """Applies the chosen patterns once each, in their order."""
         shapes.infer(model)
         done = rewrite.apply(self._chosen(), model)
+        if done.matched:
+            CommonSubexpressionEliminationPass()(model)  # layers share what was made of one mask or one table
         return Report(bool(done.matched), dict(done.matched), tuple(done.skipped))
 
     def _chosen(self) -> list[rewrite.Pattern]:

@@ -207,9 +207,15 @@ def _result(product: ir.Node, axes: Sequence[_frame.Dim], perm: tuple[int, ...] 
         if target.shape is not None and _frame.same(target.shape[:], [*axes, *_new.dims(output)[-2:]]):
             return _Result(target, (reader,))
     sizes = _new.dims(output)
-    _frame.regrouped(output, sizes, "results")
     inner = ir.Shape([*axes, *sizes[-2:]])
-    return _Result(output, after=lambda y: _frame.regrouped(_new.typed(y, output, inner), sizes, "results"))
+    _check_regrouping(output, inner, sizes)
+    return _Result(output, after=lambda y: _new.reshape(_new.typed(y, output, inner), sizes))
+
+
+def _check_regrouping(output: ir.Value, inner: ir.Shape, sizes: Sequence[_frame.Dim]) -> None:
+    result = _new.typed(ir.Value(name=None), output, inner)
+    if not _new.can_reshape(result, sizes):
+        raise NearMiss("the result is in another layout, with more than one dynamic dimension")
 
 
 def _permuted(output: ir.Value, axes: Sequence[_frame.Dim], perm: tuple[int, ...]) -> _Result:
@@ -219,8 +225,7 @@ def _permuted(output: ir.Value, axes: Sequence[_frame.Dim], perm: tuple[int, ...
     inner = ir.Shape([*axes, *own[-2:]])
     if len(perm) == len(axes) + 2:
         return _Result(output, after=lambda y: _new.transpose(_new.typed(y, output, inner), perm))
-    _frame.regrouped(output, own, "results")
+    _check_regrouping(output, inner, own)
     return _Result(
-        output,
-        after=lambda y: _new.transpose(_frame.regrouped(_new.typed(y, output, inner), own, "results"), perm),
+        output, after=lambda y: _new.transpose(_new.reshape(_new.typed(y, output, inner), own), perm)
     )

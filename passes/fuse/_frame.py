@@ -91,7 +91,7 @@ def framed(x: Operand, whole: Sequence[Dim], axes: Sequence[Dim], what: str) -> 
 
 def regrouped(x: Operand, sizes: Sequence[Dim], what: str) -> Operand:
     """``x`` reshaped to ``sizes``."""
-    if sum(not isinstance(size, int) for size in sizes) > 1:
+    if not _new.can_reshape(x, sizes):
         raise NearMiss(f"the {what} are in another layout, with more than one dynamic dimension")
     return _new.reshape(x, sizes)
 

@@ -61,11 +61,35 @@ def squeeze(x: Operand, axis: int) -> Operand:
     return New("Squeeze", (x, ints(axis)), element_type(x), ir.Shape(size))
 
 
+def can_reshape(x: Operand, sizes: Sequence[int | ir.SymbolicDim]) -> bool:
+    """Whether all of ``sizes`` but one are numbers or dimensions of ``x``."""
+    return sum(_axis_of(size, x) is None for size in sizes if not isinstance(size, int)) <= 1
+
+
 def reshape(x: Operand, sizes: Sequence[int | ir.SymbolicDim]) -> Operand:
-    """``x`` with the dimensions ``sizes``, of which at most one is symbolic."""
+    """``x`` with the dimensions ``sizes``, for which :func:`can_reshape` holds."""
     target = [size if isinstance(size, int) else -1 for size in sizes]
-    assert target.count(-1) <= 1
-    return New("Reshape", (x, ints(*target)), element_type(x), ir.Shape(sizes))
+    if target.count(-1) <= 1:
+        return New("Reshape", (x, ints(*target)), element_type(x), ir.Shape(sizes))
+    shape = New("Shape", (x,), ir.DataType.INT64, ir.Shape([len(dims(x))]))
+    parts = tuple(_size(size, x, shape) for size in sizes)
+    joint = New("Concat", parts, ir.DataType.INT64, ir.Shape([len(sizes)]), {"axis": 0})
+    return New("Reshape", (x, joint), element_type(x), ir.Shape(sizes))
+
+
+def _axis_of(size: ir.SymbolicDim, x: Operand) -> int | None:
+    """The axis of ``x`` that is known to have the dimension ``size``."""
+    if size.value is None:
+        return None
+    return next((axis for axis, own in enumerate(dims(x)) if own == size), None)
+
+
+def _size(size: int | ir.SymbolicDim, x: Operand, shape: New) -> New:
+    """One element of the shape to reshape ``x``, of shape ``shape``, to."""
+    axis = None if isinstance(size, int) else _axis_of(size, x)
+    if axis is None:
+        return ints(size if isinstance(size, int) else -1)
+    return New("Gather", (shape, ints(axis)), ir.DataType.INT64, ir.Shape([1]))
 
 
 def slice_last(x: Operand, start: int, stop: int, step: int = 1) -> Operand:

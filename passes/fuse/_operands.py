@@ -10,7 +10,7 @@ from optc import match
 from optc.newnode import Operand
 
 from . import _new
-from ._frame import regrouped, same
+from ._frame import same
 from ._scale import known_number
 
 
@@ -79,9 +79,8 @@ def _flattened_transpose(x: ir.Value) -> tuple[Operand, tuple[ir.Node, ...]] | N
         return None
     if same(before[:-2], after[:-2]):
         return base, nodes
-    if sum(not isinstance(size, int) for size in [*after[:-2], *pair]) > 1:
-        return None
-    return regrouped(base, [*after[:-2], *pair], "keys"), nodes
+    target = [*after[:-2], *pair]
+    return (_new.reshape(base, target), nodes) if _new.can_reshape(base, target) else None
 
 
 @dataclass(frozen=True)

@@ -116,8 +116,7 @@ def _arranged(layout: Layout) -> Operand | None:
 
 
 def _reshaped(value: ir.Value, sizes: list[_frame.Dim]) -> Operand | None:
-    dynamic = sum(not isinstance(each, int) for each in sizes)
-    return _new.reshape(value, sizes) if dynamic <= 1 else None
+    return _new.reshape(value, sizes) if _new.can_reshape(value, sizes) else None
 
 
 def _picked(layout: Layout) -> Operand | None:

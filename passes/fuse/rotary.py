@@ -91,7 +91,8 @@ def _with_rest(turn: _Turn) -> _Turn:
         return turn
     if (first.start, first.stop, rest.start, rest.stop) != (0, turn.width, turn.width, whole):
         return turn
-    cuts = tuple(n for n in (turn.x.producer(), join.inputs[1].producer()) if n is not None)
+    ends = (turn.x, join.inputs[1])
+    cuts = tuple(node for end in ends if end is not None and (node := end.producer()) is not None)
     nodes = (*turn.nodes, join)
     return replace(turn, x=first.source, output=join.outputs[0], nodes=nodes, cuts=cuts)
 

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import math
+import re
+from typing import Any
 
+import onnx_ir as ir
 import pytest
 from attention_text import assert_same, call, facts, fuse, model, ops, random_feeds, reasons
 
 from optc import rewrite
+from optc.passbase import Context
+from optc.passes.fuse import Fuse
+from optc.targets.cpu import TARGET
 
 SIZES = {"b": 3, "s": 5, "t": 7}
 MASK = ", bool[b, 1, 1, t] mask"
@@ -82,7 +88,7 @@ SCORES = {
 }
 
 
-def attention(middle: str, finish: str = FINISH, product: str = PRODUCT, **options: str):  # noqa: ANN201
+def attention(middle: str, finish: str = FINISH, product: str = PRODUCT, **options: Any) -> ir.Model:
     inputs = BASE + MASK + ", bool[b, 1, s, t] other, float[1, 4, s, t] bias"
     return model(product + middle + finish, inputs=inputs, constants=CONSTANTS, **options)
 
@@ -404,17 +410,55 @@ def test_fusing_again_changes_nothing(name: str) -> None:
     assert [node.op_type for node in graph.graph] == before
 
 
+def _two_layers() -> ir.Model:
+    """Attention of other scales, masked alike by a fill that asks for an additive mask."""
+    layers = ""
+    for number, scale in ((1, "scale"), (2, "two")):
+        middle = f"scaled = Mul (product, {scale}) scores = Where (mask, scaled, lowest)"
+        layers += re.sub(
+            r"\b(kt|product|scaled|scores|weights|y)\b", rf"\g<1>{number}", PRODUCT + middle + FINISH
+        )
+    outputs = "float[b, 4, s, 6] y1, float[b, 4, s, 6] y2"
+    return model(layers, inputs=BASE + MASK, constants=CONSTANTS, outputs=outputs)
+
+
 def test_equal_layers_share_one_function() -> None:
     """Two attentions of one form call one function, whatever their scales."""
-    second = PRODUCT + "scores = Mul (product, two)" + FINISH
-    for name in ("kt", "product", "scores", "weights", "y"):
-        second = second.replace(f"{name} =", f"{name}2 =").replace(f"({name})", f"({name}2)")
-        second = second.replace(f", {name})", f", {name}2)").replace(f"({name},", f"({name}2,")
-    graph = model(
-        PRODUCT + "scores = Mul (product, scale)" + FINISH + second,
-        inputs=BASE,
-        constants=CONSTANTS,
-        outputs="float[b, 4, s, 6] y, float[b, 4, s, 6] y2",
-    )
+    graph = _two_layers()
     assert fuse(graph).matched["attention"] == 2
     assert [key[1] for key in graph.functions if key[0] == rewrite.DOMAIN] == ["Attention"]
+
+
+def test_layers_share_the_mask_made_for_them() -> None:
+    """What the pass makes of one mask is there once."""
+    before, after = _two_layers(), _two_layers()
+    Fuse(only="attention").run(after, Context(target=TARGET))
+    assert ops(after) == ["Where", "Attention", "Attention"]
+    assert_same(before, after, [random_feeds(before, SIZES)])
+
+
+def test_masks_of_merged_axes_are_split_with_dynamic_sizes() -> None:
+    """ALiBi added to [batch * heads, ...] scores, all other sizes dynamic: the shapes come from the mask."""
+    text = """
+        bias = Reshape (alibi, rows) three = Reshape (q, joint) keys = Reshape (k, joint)
+        values = Reshape (v, joint)
+        kt = Transpose <perm = [0, 2, 1]> (keys) product = MatMul (three, kt) biased = Add (product, bias)
+        four = Reshape (biased, apart) kept = Where (mask, four, lowest) w = Softmax <axis = -1> (kept)
+        merged = Reshape (w, scores3) attended = MatMul (merged, values) y = Reshape (attended, back)
+    """
+    inputs = "float[b, 4, t, 6] q, float[b, 4, t, 6] k, float[b, 4, t, 6] v, float[b, 4, 1, t] alibi" + MASK
+    shapes_of = "size = Shape (k) length = Gather (size, second)"
+    shapes_of += (
+        " joint = Concat <axis = 0> (minus, length, six) rows = Concat <axis = 0> (minus, one, length)"
+    )
+    shapes_of += " apart = Concat <axis = 0> (minus, heads, length, length)"
+    shapes_of += " scores3 = Concat <axis = 0> (minus, length, length)"
+    shapes_of += " back = Concat <axis = 0> (minus, heads, length, six)"
+    constants = (
+        CONSTANTS + ", int64[1] second = {2}, int64[1] minus = {-1}, int64[1] six = {6}, int64[1] one = {1}"
+    )
+    options = {"inputs": inputs, "outputs": "float[b, 4, t, 6] y"}
+    options["constants"] = constants + ", int64[1] heads = {4}"
+    before, after = (model(shapes_of + text, **options) for _ in range(2))
+    assert fuse(after).matched["attention"] == 1
+    assert_same(before, after, [random_feeds(before, SIZES), random_feeds(before, {"b": 1, "t": 2})])
