@@ -230,6 +230,7 @@ CAUSAL = {
         1,
     ),
     "add_finite": ("float[3, 3] m = {0, -9, -9, 0, 0, -9, 0, 0, 0}", "scores = Add (product, m)", 0),
+    "one": ("bool[1, 1] m = {1}", "scores = Where (m, product, low)", 0),
     "band": ("bool[3, 3] m = {1, 0, 0, 1, 1, 0, 0, 1, 1}", "scores = Where (m, product, low)", 0),
     "computed": (
         "int64[2] square = {3, 3}",
@@ -243,6 +244,12 @@ CAUSAL = {
         "m = Cast <to = 9> (u)"
         "bias = Where (m, low, zero) scores = Add (product, bias)",
         1,
+    ),
+    "computed_finite": (
+        "int64[2] square = {3, 3}",
+        "o = ConstantOfShape <value = int64[1] {1}> (square) l = Trilu <upper = 0> (o) m = Cast <to = 9> (l)"
+        "bias = Where (m, zero, two) scores = Add (product, bias)",
+        0,
     ),
     "computed_with_diagonal": (
         "int64[2] square = {3, 3}, int64 one = {1}",
@@ -294,6 +301,23 @@ REFUSED = {
         "p = Softmax <axis = -1> (scores) w = Where (mask, p, zero) y = MatMul (w, v)",
     ),
     "a mask has more axes than the scores": ("scores = Add (product, five)", FINISH),
+    "scores are scaled after they were masked, below zero": (
+        "minus = Constant <value_float = -1.0> () a = Where (mask, product, low) scores = Mul (a, minus)",
+        FINISH,
+    ),
+    "scale is not a constant, being infinite": ("r = Div (two, zero) scores = Mul (product, r)", FINISH),
+    "the probabilities are masked after the softmax, by what did not mask the scores but the contrary": (
+        "scores = Where (mask, lowest, product)",
+        "p = Softmax <axis = -1> (scores) w = Where (mask, p, zero) y = MatMul (w, v)",
+    ),
+    "the probabilities are masked after the softmax, by what did not mask the scores, NaN of another value": (
+        "scores = Mul (product, scale)",
+        "p = Softmax <axis = -1> (scores) n = IsNaN (bias) w = Where (n, zero, p) y = MatMul (w, v)",
+    ),
+    "the scores are reshaped before the softmax": (
+        "pair = Constant <value_ints = [0, 4, 7, -1]> () scores = Reshape (product, pair)",
+        FINISH,
+    ),
     "the scores are divided by 0": ("scores = Div (product, zero)", FINISH),
     "its intermediate 'product' has another reader": (
         "scores = Mul (product, scale) extra = Relu (product)",
@@ -315,7 +339,8 @@ def test_near_misses_say_why(reason: str) -> None:
     graph = model(PRODUCT + middle + finish, inputs=inputs, constants=CONSTANTS, outputs=outputs)
     count = len(ops(graph))
     done = fuse(graph)
-    assert reasons(done) == [reason]
+    (found,) = reasons(done)
+    assert reason.startswith(found)
     assert not done.matched
     assert len(ops(graph)) == count
 
@@ -342,6 +367,37 @@ def test_shapes_that_may_broadcast_are_refused(reason: str) -> None:
     done = fuse(graph)
     assert reasons(done) == [reason]
     assert not done.matched
+
+
+NO_ATTENTION = {
+    "the dividend is a number": (
+        "r = Div (two, q) kt = Transpose <perm = [0, 1, 3, 2]> (k) product = MatMul (r, kt)",
+        "y = MatMul (weights, v)",
+        1,
+    ),
+    "masked probabilities become 2": (
+        PRODUCT,
+        "w = Where (mask, weights, two) y = MatMul (w, v)",
+        0,
+    ),
+    "both operands are summed by themselves": (
+        'product = Einsum <equation = "bnsd,bnte->bnst"> (q, k)',
+        "y = MatMul (weights, v)",
+        0,
+    ),
+    "the keys stay": (PRODUCT, 'y = Einsum <equation = "bnst,bnsd->bntd"> (weights, v)', 0),
+}
+
+
+@pytest.mark.parametrize("name", NO_ATTENTION)
+def test_what_only_looks_like_it_stays_right(name: str) -> None:
+    """One detail makes it another function: that part is left as it is."""
+    product, finish, fused = NO_ATTENTION[name]
+    text = product + "weights = Softmax <axis = -1> (product)" + finish
+    inputs = BASE.replace("t,", "s,") + ", bool[b, 1, 1, s] mask"
+    before, after = (model(text, inputs=inputs, constants=CONSTANTS) for _ in range(2))
+    assert fuse(after).matched["attention"] == fused
+    assert_same(before, after, [random_feeds(before, SIZES)])
 
 
 def test_a_softmax_that_weighs_nothing_is_no_near_miss() -> None:

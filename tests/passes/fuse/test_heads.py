@@ -24,7 +24,7 @@ from attention_text import (
 from onnxruntime.capi import onnxruntime_pybind11_state as errors
 
 from optc import oracle
-from optc.passes.fuse import _bodies
+from optc.passes.fuse import _bodies, _layout
 from optc.rewrite import Match, outline
 
 SIZES = {"b": 3, "s": 5, "t": 7}
@@ -75,6 +75,43 @@ def test_a_scale_before_the_split_is_taken_in() -> None:
     assert ops(after) == ["MultiHeadAttention"]
     assert facts(call(after))["scale"] == pytest.approx(0.16)
     assert_same(before, after, [random_feeds(before, SIZES)])
+
+
+def test_a_scale_of_the_values_stays() -> None:
+    """Values have no scale in the call: theirs is applied before it."""
+    split = SPLIT.format("v").replace("(v_in, split)", "(v_scaled, split)")
+    text = "v_scaled = Mul (v_in, scale)" + SPLIT.format("q") + SPLIT.format("k") + split + PLAIN + MERGE
+    inputs = "float[b, s, 24] q_in, float[b, t, 24] k_in, float[b, t, 24] v_in"
+    constants = "int64[4] split = {0, 0, 4, 6}, int64[3] merge = {0, 0, 24}, " + SCALE
+    options = {"inputs": inputs, "outputs": "float[b, s, 24] y", "constants": constants}
+    before, after = (model(text, **options) for _ in range(2))
+    fuse(after)
+    assert ops(after) == ["Mul", "MultiHeadAttention"]
+    assert_same(before, after, [random_feeds(before, SIZES)])
+
+
+REGROUPED = [
+    ([4, 6], [24], [2]),
+    ([2, 4, 6], [8, 6], [2, 1]),
+    ([2, 4, 6], [2, 24], [1, 2]),
+    (["b", 4, 6], ["b", 24], [1, 2]),
+    (["b", 4, "s", 6], ["x", "s", 6], [2, 1, 1]),
+    ([4, 6], [3, 8], None),
+    ([4, 6], [8, 3], None),
+    (["b", 4, "s", 6], ["x", "z", 6], None),
+    (["b", "s"], ["x", "z"], None),
+]
+
+
+@pytest.mark.parametrize(("atoms", "sizes", "groups"), REGROUPED)
+def test_atoms_are_regrouped_only_where_that_is_certain(
+    atoms: list, sizes: list, groups: list | None
+) -> None:
+    """Axes that cut through an atom, or several of unknown size, have no answer."""
+    dims = [each if isinstance(each, int) else ir.SymbolicDim(each) for each in atoms]
+    wanted = [each if isinstance(each, int) else ir.SymbolicDim(each) for each in sizes]
+    found = _layout.regroup([_layout.Atom(str(i), each) for i, each in enumerate(dims)], wanted)
+    assert (None if found is None else [len(group) for group in found]) == groups
 
 
 PACKED = {
@@ -179,6 +216,19 @@ def test_a_mask_per_window_is_repeated_for_the_batch() -> None:
     assert fuse(after).matched["attention"] == 1
     assert "Tile" in ops(after)
     assert_same(before, after, [random_feeds(before, {"b": size}) for size in (3, 6)])
+
+
+def test_a_mask_per_batch_and_window_is_refused() -> None:
+    """A mask that differs along both axes that the scores have in one is not repeated."""
+    text = """
+        kt = Transpose <perm = [0, 1, 3, 2]> (k) product = MatMul (q, kt)
+        five = Reshape (product, shape5) masked = Add (five, mask) scores = Reshape (masked, shape4)
+        weights = Softmax (scores) y = MatMul (weights, v)
+    """
+    constants = "int64[5] shape5 = {2, 3, 4, 5, 5}, int64[4] shape4 = {6, 4, 5, 5}"
+    inputs = "float[6, 4, 5, 6] q, float[6, 4, 5, 6] k, float[6, 4, 5, 6] v, float[2, 3, 1, 5, 5] mask"
+    graph = model(text, inputs=inputs, outputs="float[6, 4, 5, 6] y", constants=constants)
+    assert reasons(fuse(graph)) == ["a mask does not fit the axes of the scores"]
 
 
 def test_a_result_whose_heads_stay_split_is_reported() -> None:

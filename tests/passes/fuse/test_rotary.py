@@ -129,6 +129,7 @@ UNLIKE = {
     "not negated": TURN.replace("Neg (high)", "Identity (high)"),
     "the other half negated": TURN.replace("(minus, low)", "(low, minus)"),
     "cut elsewhere": TURN.replace("zero, three", "zero, two").replace("three, six", "two, six"),
+    "halves of two values": TURN.replace("Slice (x, three", "Slice (other, three"),
     "overlapping": TURN.replace("three, six", "two, six"),
     "neighbours swapped": PAIRED_TURN.replace("(x, zero", "(x, first")
     .replace("(x, one", "(x, zero")
@@ -140,5 +141,5 @@ UNLIKE = {
 def test_other_sums_of_products_are_none_of_it(name: str) -> None:
     """A slice, a sign or an order that differs makes it something else."""
     tables = PAIRED_TABLES if "neighbours" in name else TABLES
-    graph = rotary(tables + UNLIKE[name] + SUM)
+    graph = rotary(tables + UNLIKE[name] + SUM, INPUTS + ", float[b, 4, s, 6] other")
     assert not fuse(graph).matched
