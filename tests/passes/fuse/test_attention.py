@@ -376,7 +376,7 @@ NO_ATTENTION = {
         1,
     ),
     "masked probabilities become 2": (
-        PRODUCT,
+        PRODUCT.replace("product =", "raw =") + "product = Where (mask, raw, lowest)",
         "w = Where (mask, weights, two) y = MatMul (w, v)",
         0,
     ),
