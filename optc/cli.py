@@ -7,7 +7,7 @@ import os
 import sys
 import traceback
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 
@@ -33,7 +33,7 @@ Source = Annotated[
     ),
 ]
 Bind = Annotated[
-    Optional[list[str]],  # noqa: UP045 - typer reads this annotation at run time
+    list[str] | None,
     typer.Option("--dim", help="Size of a named dimension, such as batch=8; may be repeated."),
 ]
 
@@ -46,31 +46,29 @@ def compile_command(
     level: Annotated[
         int, typer.Option("-O", min=0, max=3, help="0 capture only, 1 exact, 2 int8, 3 all.")
     ] = 1,
-    pipeline: Annotated[Optional[str], typer.Option(help="Passes to run instead of a level.")] = None,  # noqa: UP045
-    inputs: Annotated[Optional[Path], typer.Option(help="Example inputs, one array per input name.")] = None,  # noqa: UP045
+    pipeline: Annotated[str | None, typer.Option(help="Passes to run instead of a level.")] = None,
+    inputs: Annotated[Path | None, typer.Option(help="Example inputs, one array per input name.")] = None,
     calib: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(help="Calibration data: X.npz, a DIR of them, or module:function."),
     ] = None,
-    max_error: Annotated[Optional[float], typer.Option(help="Allowed relative L2 error.")] = None,  # noqa: UP045
-    metric: Annotated[Optional[str], typer.Option(help="module:function, metric(run) -> float.")] = None,  # noqa: UP045
-    max_drop: Annotated[Optional[float], typer.Option(help="Allowed drop of the metric.")] = None,  # noqa: UP045
+    max_error: Annotated[float | None, typer.Option(help="Allowed relative L2 error.")] = None,
+    metric: Annotated[str | None, typer.Option(help="module:function, metric(run) -> float.")] = None,
+    max_drop: Annotated[float | None, typer.Option(help="Allowed drop of the metric.")] = None,
     gate: Annotated[
-        Optional[bool],  # noqa: UP045
+        bool | None,
         typer.Option("--gate/--no-gate", help="Measure, and undo what does not pay."),
     ] = None,
     gate_seconds: Annotated[float, typer.Option(help="Time budget of the gate.")] = 30.0,
     decisions: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option(help="An earlier artifact whose gate decisions are used again, unmeasured."),
     ] = None,
-    dump: Annotated[Optional[Path], typer.Option(help="Write a listing after every pass here.")] = None,  # noqa: UP045
-    threads: Annotated[Optional[int], typer.Option(min=1, help="Threads to run and measure with.")] = None,  # noqa: UP045
+    dump: Annotated[Path | None, typer.Option(help="Write a listing after every pass here.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads to run and measure with.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
-    arch: Annotated[Optional[str], typer.Option(help="GPU architectures (target cuda).")] = None,  # noqa: UP045
-    emit: Annotated[
-        Optional[str], typer.Option(help="torch, linalg, tosa or stablehlo (target mlir).")
-    ] = None,  # noqa: UP045
+    arch: Annotated[str | None, typer.Option(help="GPU architectures (target cuda).")] = None,
+    emit: Annotated[str | None, typer.Option(help="torch, linalg, tosa or stablehlo (target mlir).")] = None,
     as_json: Json = False,
 ) -> None:
     """Compile a model into an artifact directory and print what every pass did and bought."""
@@ -106,7 +104,7 @@ def run(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A compiled artifact.")],
     inputs: Annotated[Path, typer.Option(help="X.npz with one array per input name.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Where the outputs go, as .npz.")],
-    threads: Annotated[Optional[int], typer.Option(min=1)] = None,  # noqa: UP045
+    threads: Annotated[int | None, typer.Option(min=1)] = None,
     as_json: Json = False,
 ) -> None:
     """Run an artifact on inputs from an .npz file and write the outputs to another."""
@@ -121,8 +119,8 @@ def run(
 @app.command()
 def inspect(source: Source, dim: Bind = None, as_json: Json = False) -> None:
     """Show a model by its blocks: parameters, FLOPs, bytes and the roofline estimate."""
-    from optc import inspect as inspection
     from optc import data, driver
+    from optc import inspect as inspection
 
     found = inspection.inspect_data(driver.open_model(source), data.parse_dims(dim or []))
     if (Path(source) / "report.json").is_file():
@@ -134,7 +132,7 @@ def inspect(source: Source, dim: Bind = None, as_json: Json = False) -> None:
 def diff(
     a: Annotated[str, typer.Argument(help="A model or artifact.")],
     b: Annotated[str, typer.Argument(help="Another.")],
-    inputs: Annotated[Optional[Path], typer.Option(help="Also run both on these and compare.")] = None,  # noqa: UP045
+    inputs: Annotated[Path | None, typer.Option(help="Also run both on these and compare.")] = None,
     as_json: Json = False,
 ) -> None:
     """Show what differs between two models: structure, parameters, and results on given inputs."""
@@ -147,7 +145,7 @@ def diff(
 
 
 @app.command()
-def passes(name: Annotated[Optional[str], typer.Argument()] = None, as_json: Json = False) -> None:  # noqa: UP045
+def passes(name: Annotated[str | None, typer.Argument()] = None, as_json: Json = False) -> None:
     """List the passes, or show one with its options."""
     from optc import catalog
 
@@ -156,7 +154,7 @@ def passes(name: Annotated[Optional[str], typer.Argument()] = None, as_json: Jso
 
 
 @app.command()
-def targets(name: Annotated[Optional[str], typer.Argument()] = None, as_json: Json = False) -> None:  # noqa: UP045
+def targets(name: Annotated[str | None, typer.Argument()] = None, as_json: Json = False) -> None:
     """List the targets, or show one with its pipelines and lowerings."""
     from optc import catalog
 

@@ -138,7 +138,7 @@ def _figures(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _added(amounts: Sequence[Any]) -> int | str | None:
     if all(isinstance(amount, int) for amount in amounts):
-        return sum(amounts)
+        return int(sum(amounts))
     return str(amounts[0]) if len(amounts) == 1 else None
 
 

@@ -169,7 +169,7 @@ def parse_function(name: str, body: str, version: int, attributes: Iterable[str]
 
 
 def inline(model: ir.Model, which: Callable[[ir.Function], bool] | None = None) -> bool:
-    """Puts the bodies of ``optc`` functions (all, or those that ``which`` picks) back in place of the calls."""
+    """Puts the bodies of ``optc`` functions (all, or those of ``which``) back in place of the calls."""
     picked = {
         identifier
         for identifier, function in model.functions.items()

@@ -1,4 +1,4 @@
-"""The pattern driver: outlining keeps the graph's meaning and names, bodies are shared, misses have reasons."""
+"""The pattern driver: outlining keeps meaning and names, bodies are shared, misses have reasons."""
 
 from __future__ import annotations
 
@@ -94,7 +94,8 @@ def test_a_near_miss_is_reported_with_its_reason() -> None:
 )
 def test_an_intermediate_with_another_reader_is_not_fused(text: str, reason: str | None) -> None:
     model = _model(
-        '<ir_version: 10, opset_import: ["": 20]> g (float[2,3] x, float[3] b) => (float[2,3] y, float[2,3] z)'
+        '<ir_version: 10, opset_import: ["": 20]> '
+        "g (float[2,3] x, float[3] b) => (float[2,3] y, float[2,3] z)"
         f" {{ h = Add(x, b)\n {text} }}"
     )
     done = rewrite.apply([AddRelu()], model)
@@ -105,7 +106,8 @@ def test_an_intermediate_with_another_reader_is_not_fused(text: str, reason: str
 
 def test_an_intermediate_that_is_a_graph_output_is_not_fused() -> None:
     model = _model(
-        '<ir_version: 10, opset_import: ["": 20]> g (float[2,3] x, float[3] b) => (float[2,3] y, float[2,3] h)'
+        '<ir_version: 10, opset_import: ["": 20]> '
+        "g (float[2,3] x, float[3] b) => (float[2,3] y, float[2,3] h)"
         " { h = Add(x, b)\n y = Relu(h) }"
     )
     done = rewrite.apply([AddRelu()], model)

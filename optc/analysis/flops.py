@@ -38,7 +38,7 @@ class Signature:
 
 def product(dims: Iterable[Amount]) -> Amount:
     """Number of elements of a shape."""
-    return math.prod(dims)  # type: ignore[arg-type, return-value]
+    return math.prod(dims)
 
 
 def flops(signature: Signature) -> Amount | None:
