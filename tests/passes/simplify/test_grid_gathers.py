@@ -46,6 +46,12 @@ def test_range_that_starts_later_stays() -> None:
     assert "GatherND" in outcome.formula
 
 
+def test_range_over_a_part_of_the_rows_stays() -> None:
+    outcome = simplify(model(first="zero, two, one"), sizes=({"B": 3, "S": 5}, {"B": 2, "S": 4}))
+    assert "GatherND" in outcome.formula
+    assert outcome.reasons == ["gather with a grid kept: a coordinate does not run over the whole axis"]
+
+
 def test_columns_by_rows_transposes() -> None:
     """x[column, row] on a square: the rows of the index run over the second axis of x."""
     square = parse(

@@ -113,3 +113,32 @@ def test_where_with_one_answer() -> None:
 def test_where_that_broadcasts_stays() -> None:
     body = "(float[3] x, float[B,3] z) => (float[B,3] y) { w = Where(c, x, z) y = Relu(w) }"
     assert formula(body, constants={"c": np.bool_(True)}).startswith("Relu(Where")
+
+
+@pytest.mark.parametrize(("fill", "to", "gone"), [(1, 9, True), (0, 9, False), (3, 9, True)])
+def test_filled_tensor_of_a_computed_shape(fill: int, to: int, gone: bool) -> None:
+    """TorchScript writes masks of ones as ConstantOfShape of a shape, then a cast."""
+    body = f"""(bool[B,S] x) => (bool[B,S] y) {{
+        s = Shape(x) f = ConstantOfShape<value = int64[1] {{{fill}}}>(s) c = Cast<to={to}>(f)
+        a = And(x, c) y = Not(a) }}"""
+    assert (formula(body) == "Not(x)") == gone
+
+
+def test_cast_of_a_filled_tensor_to_numbers_is_not_taken_for_true() -> None:
+    body = """(float[B,S] x) => (float[B,S] y) {
+        s = Shape(x) f = ConstantOfShape<value = int64[1] {1}>(s) c = Cast<to=1>(f)
+        a = Mul(x, c) y = Relu(a) }"""
+    assert "Mul" in formula(body)
+
+
+def test_not_of_a_filled_tensor() -> None:
+    body = """(bool[B,S] x) => (bool[B,S] y) {
+        s = Shape(x) f = ConstantOfShape<value = bool[1] {0}>(s) n = Not(f)
+        o = Or(n, f) a = And(x, o) y = Not(a) }"""
+    assert formula(body) == "Not(x)"
+
+
+def test_comparison_with_nothing() -> None:
+    body = "(bool[0] x, int64[0] i) => (bool[0] y) { c = GreaterOrEqual(i, e) y = And(x, c) }"
+    feeds = [{"x": np.zeros(0, bool), "i": np.zeros(0, np.int64)}]
+    assert "And" in formula(body, constants={"e": np.zeros(0, np.int64)}, feeds=feeds)

@@ -79,3 +79,9 @@ def test_a_nonlinearity_between_stays() -> None:
 def test_a_bias_that_differs_by_row_stays() -> None:
     body = "(float[3,4] x) => (float[3,5] y) { i = MatMul(x, p) h = Add(i, b) y = MatMul(h, q) }"
     assert run(body, p=floats(4, 16), q=floats(16, 5), b=floats(3, 16)).model.graph.num_nodes() == 3
+
+
+def test_a_residual_after_the_second_is_no_bias() -> None:
+    body = "(float[3,4] x) => (float[3,4] y) { h = MatMul(x, p) j = MatMul(h, q) y = Add(j, x) }"
+    outcome = run(body, p=floats(4, 16), q=floats(16, 4))
+    assert [node.op_type for node in outcome.model.graph] == ["MatMul", "Add"]
