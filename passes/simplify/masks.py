@@ -11,22 +11,24 @@ from .dims import Dims, same
 from .editor import Editor, Rule, attribute, operand, producer
 from .reshapes import axes_of
 from .transposes import permutation
+from .uniform import uniform
 
 _DEPTH = 12
+_ZERO = -1
+_GRID = 1 << 20  # elements of a constant index that are looked at
 
 
 def _gather_nd_of_a_grid(node: ir.Node, editor: Editor) -> bool:
     """``GatherND(x, grid)`` where each coordinate counts along an axis of its own: a reshape of ``x``."""
     data, index = node.inputs[0], node.inputs[1]
-    parts = _coordinates(index, editor)
-    if data is None or index is None or parts is None or attribute(node, "batch_dims", 0) != 0:
+    axes = _grid_axes(index, editor)
+    if data is None or index is None or axes is None or attribute(node, "batch_dims", 0) != 0:
         return False
     shape, grid = editor.facts.shape(data), editor.facts.shape(index)
-    if shape is None or grid is None or len(parts) > len(shape):
+    if shape is None or grid is None or len(axes) > len(shape):
         return False
-    axes = [counting_axis(part, editor) for part in parts]
-    found = [axis for axis in axes if axis is not None]
-    if len(found) != len(axes) or len(set(found)) != len(found) or len(grid) - 1 in found:
+    found = _placed(axes, shape, grid)
+    if found is None or len(set(found)) != len(found) or len(grid) - 1 in found:
         return False
     if not all(same(grid[axis], dim) for axis, dim in zip(found, shape, strict=False)):
         return editor.skip(node, "gather with a grid kept: a coordinate does not run over the whole axis")
@@ -34,6 +36,19 @@ def _gather_nd_of_a_grid(node: ir.Node, editor: Editor) -> bool:
         return editor.skip(node, "gather with a grid kept: the grid repeats rows")
     result = _laid_out(node, data, found, len(grid) - 1, shape, editor)
     return editor.replace(node.outputs[0], result)
+
+
+def _placed(axes: Sequence[int | None], shape: Dims, grid: Dims) -> list[int] | None:
+    """The axis of every coordinate; one that is always 0 takes a free axis of size 1, in a dim of size 1."""
+    free = [axis for axis, size in enumerate(grid[:-1]) if size == 1 and axis not in axes]
+    placed = []
+    for axis, dim in zip(axes, shape, strict=False):
+        if axis == _ZERO and dim == 1 and free:
+            axis = free.pop(0)
+        if axis is None or axis == _ZERO:
+            return None
+        placed.append(axis)
+    return placed
 
 
 def _laid_out(
@@ -50,6 +65,18 @@ def _laid_out(
     if editor.opset < 13:
         return editor.add(node, "Unsqueeze", [data], {"axes": missing})
     return editor.add(node, "Unsqueeze", [data, editor.ints(missing, f"{node.outputs[0].name}_axes")])
+
+
+def _grid_axes(index: ir.Value | None, editor: Editor) -> list[int | None] | None:
+    """For each coordinate of an index tensor the axis along which it counts, ``_ZERO`` where it is 0."""
+    array = editor.facts.array(index, limit=_GRID)
+    if array is not None:
+        places = range(array.shape[-1]) if array.ndim else ()
+        return [_counting(array[..., at]) if array[..., at].any() else _ZERO for at in places]
+    parts = _coordinates(index, editor)
+    if parts is None:
+        return None
+    return [_ZERO if uniform(part, editor) == 0 else counting_axis(part, editor) for part in parts]
 
 
 def _coordinates(index: ir.Value | None, editor: Editor) -> list[ir.Value] | None:
@@ -81,7 +108,7 @@ def counting_axis(value: ir.Value | None, editor: Editor, depth: int = _DEPTH) -
     """The axis along which the elements of ``value`` are 0, 1, 2, .. while the other axes repeat them."""
     array = editor.facts.array(value)
     if array is not None:
-        return 0 if array.ndim == 1 and array.size > 1 and _is_count(array) else None
+        return _counting(array)
     node = producer(value, "Range", "Unsqueeze", "Expand", "Identity", "Cast", "Reshape", "Transpose")
     if node is None or depth == 0:
         return None
@@ -93,8 +120,14 @@ def counting_axis(value: ir.Value | None, editor: Editor, depth: int = _DEPTH) -
     return None if axis is None else _follow(node, axis, editor)
 
 
-def _is_count(array: np.ndarray) -> bool:
-    return array.dtype.kind in "iu" and np.array_equal(array, np.arange(array.size))
+def _counting(array: np.ndarray) -> int | None:
+    if array.dtype.kind not in "iu":
+        return None
+    for axis, size in enumerate(array.shape):
+        steps = np.arange(size).reshape(-1, *(1,) * (array.ndim - axis - 1))
+        if size > 1 and np.array_equal(array, np.broadcast_to(steps, array.shape)):
+            return axis
+    return None
 
 
 def _follow(node: ir.Node, axis: int, editor: Editor) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 from simplifying import parse, simplify
 
@@ -60,7 +61,46 @@ def test_columns_by_rows_transposes() -> None:
         index = Concat<axis=2>(c, r) g = GatherND(x, index) y = Neg(g) }""",
         constants={"rows": np.arange(4).reshape(4, 1), "cols": np.arange(4), "shape": [4, 4], "last": [-1]},
     )
-    assert "GatherND" in simplify(square).formula  # folded into one constant index, which is left alone
+    assert simplify(square).formula == "Neg(Transpose{perm=[1, 0]}(x))"
+
+
+GRID = np.stack(np.meshgrid(np.arange(2), np.arange(3), indexing="ij"), axis=-1)
+
+
+def test_constant_grid() -> None:
+    """The mask of a model with static shapes: the whole index is one constant."""
+    body = "(bool[2,3] x) => (bool[2,1,1,3] y) { g = GatherND(x, i) y = Not(g) }"
+    grid = GRID.reshape(2, 1, 1, 3, 2)
+    assert simplify(parse(body, constants={"i": grid})).formula == "Not(Unsqueeze(x, [1, 2]))"
+    for wrong in (grid[..., ::-1] % 2, grid * 0, np.roll(grid, 1, axis=3)):
+        assert "GatherND" in simplify(parse(body, constants={"i": wrong.copy()})).formula
+
+
+def test_constant_grid_of_batch_one() -> None:
+    body = "(bool[1,3] x) => (bool[1,1,1,3] y) { g = GatherND(x, i) y = Not(g) }"
+    grid = np.stack([np.zeros(3, int), np.arange(3)], axis=-1).reshape(1, 1, 1, 3, 2)
+    assert simplify(parse(body, constants={"i": grid})).formula == "Not(Unsqueeze(x, [1, 2]))"
+    larger = body.replace("bool[1,3] x", "bool[2,3] x")  # row 0 of two
+    assert "GatherND" in simplify(parse(larger, constants={"i": grid})).formula
+
+
+def test_computed_grid_of_batch_one() -> None:
+    model_ = model(first="zero, one, one")
+    model_.graph.inputs[0].shape = ir.Shape([1, "S"])
+    assert simplify(model_).formula == "Not(Unsqueeze(x, [1, 2]))"
+
+
+def test_constant_grid_that_leaves_trailing_axes() -> None:
+    body = "(float[2,3,4] x) => (float[3,2,4] y) { g = GatherND(x, i) y = Neg(g) }"
+    swapped = GRID.transpose(1, 0, 2).copy()
+    assert simplify(parse(body, constants={"i": swapped})).formula == "Neg(Transpose{perm=[1, 0, 2]}(x))"
+
+
+def test_constant_grid_that_repeats_rows() -> None:
+    body = "(float[2,3] x) => (float[4,2,3] y) { g = GatherND(x, i) y = Neg(g) }"
+    repeated = np.broadcast_to(GRID, (4, 2, 3, 2)).copy()
+    outcome = simplify(parse(body, constants={"i": repeated}))
+    assert outcome.reasons == ["gather with a grid kept: the grid repeats rows"]
 
 
 def test_gather_of_everything() -> None:
