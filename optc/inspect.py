@@ -119,15 +119,10 @@ def _figures(
     return {
         "nodes": len(members),
         "parameters": sum(weights.get(node, 0) for node in members),
-        "flops": _number(added.flops),
-        "bytes": _number(added.bytes),
+        "flops": added.flops,
+        "bytes": added.bytes,
         "ms": sum(costs[node].ms(machine) for node in members),
     }
-
-
-def _number(amount: Any) -> int | str | None:
-    """What depends on data stays an expression, as text."""
-    return amount if amount is None or isinstance(amount, int) else str(amount)
 
 
 def _groups(
@@ -164,8 +159,8 @@ def _by_op(
             {
                 "op": name,
                 "count": len(nodes),
-                "flops": _number(added.flops),
-                "bytes": _number(added.bytes),
+                "flops": added.flops,
+                "bytes": added.bytes,
                 "ms": ms,
                 "share": _share(ms, whole_ms),
             }

@@ -28,6 +28,8 @@ class Concrete:
 def concrete(model: ir.Model, bind: Mapping[str, int], *, default: int = 1) -> Concrete:
     """Returns a copy with sizes for all named input dims and with the shapes that follow from them.
 
+    Dims that depend on the data stay unknown.
+
     Raises:
         UserError: ``bind`` names a dim that no input has, or gives it a size below 1.
     """
@@ -39,7 +41,16 @@ def concrete(model: ir.Model, bind: Mapping[str, int], *, default: int = 1) -> C
         if value.shape is not None:
             value.shape = ir.Shape([_size(dim, sizes, default) for dim in value.shape])
     shapes.infer(copy, fresh=True)
+    _drop_symbols(copy)
     return Concrete(copy, sizes, tuple(name for name in named if name not in bind))
+
+
+def _drop_symbols(model: ir.Model) -> None:
+    """What depends on the data has no size, by whatever name inference calls it."""
+    for node in model.graph.all_nodes():
+        for value in node.outputs:
+            if value.shape is not None and not value.shape.is_static():
+                value.shape = ir.Shape([dim if isinstance(dim, int) else None for dim in value.shape])
 
 
 def _names(model: ir.Model) -> list[str]:

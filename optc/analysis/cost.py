@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -97,19 +98,20 @@ def _best(action: Callable[[], object], repeats: int = 7) -> float:
 
 
 def _sum(amounts: Iterable[Amount | None]) -> Amount:
-    """Equal symbolic terms are gathered first: adding expressions one by one is quadratic."""
+    """Equal symbolic terms are gathered, then added pairwise: one by one is quadratic in the expression."""
     whole = 0
-    counts: dict[str, tuple[int, ir.SymbolicDim]] = {}
+    counts: Counter[str] = Counter()
+    terms: dict[str, ir.SymbolicDim] = {}
     for amount in amounts:
         if isinstance(amount, int):
             whole += amount
         elif amount is not None:
-            key = str(amount)
-            counts[key] = (counts[key][0] + 1 if key in counts else 1, amount)
-    result: Amount = whole
-    for count, amount in counts.values():
-        result = amount * count + result
-    return result
+            terms[str(amount)] = amount
+            counts[str(amount)] += 1
+    left: list[Amount] = [term * counts[key] for key, term in terms.items()]
+    while len(left) > 1:
+        left = [sum(left[i + 1 : i + 2], left[i]) for i in range(0, len(left), 2)]
+    return left[0] + whole if left else whole
 
 
 @dataclass

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import networkx as nx
 import onnx_ir as ir
-from onnx_ir.analysis import analyze_implicit_usage
 
 from optc.listing import subgraphs
 
@@ -12,16 +11,25 @@ Captures = dict[ir.Node, tuple[ir.Value, ...]]
 
 
 def captures(graph: ir.Graph) -> Captures:
-    """Returns, for every node of ``graph`` that holds subgraphs, the outer values these read (by name)."""
-    if not any(True for node in graph for _ in subgraphs(node)):
-        return {}
-    implicit = analyze_implicit_usage(graph)
+    """For every node of ``graph`` that holds subgraphs, the outer values that these read, in order."""
     found: Captures = {}
     for node in graph:
-        read = {value for _, body in subgraphs(node) for value in implicit[body]}
+        read = {value: None for _, body in subgraphs(node) for value in _free(body)}
         if read:
-            found[node] = tuple(sorted(read, key=lambda value: value.name or ""))
+            found[node] = tuple(read)
     return found
+
+
+def _free(body: ir.Graph) -> list[ir.Value]:
+    """Values that ``body`` and the graphs inside it read and do not define; a body may just return one."""
+    graphs = [body, *body.subgraphs()]
+    nodes = list(body.all_nodes())
+    read = dict.fromkeys(value for node in nodes for value in node.inputs if value is not None)
+    read.update(dict.fromkeys(value for graph in graphs for value in graph.outputs))
+    defined = {value for node in nodes for value in node.outputs}
+    for graph in graphs:
+        defined.update(graph.inputs, graph.initializers.values())
+    return [value for value in read if value not in defined]
 
 
 def operands(node: ir.Node, captured: Captures) -> list[ir.Value]:
