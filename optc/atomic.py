@@ -6,6 +6,7 @@ is killed leaves at most that sibling; the next one that writes there removes it
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import fcntl
@@ -13,15 +14,15 @@ import os
 import secrets
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 _NEW, _OLD = ".new", ".old"
 _ATTEMPTS = 100  # each failed one means that another process has just replaced the directory
 
 
-@contextmanager
+@contextlib.contextmanager
 def staged(directory: Path, own_files: Callable[[Path], frozenset[str]]) -> Iterator[Path]:
     """A directory to write to that takes the place of ``directory`` when the block ends without an error.
 
@@ -93,7 +94,7 @@ def _is_alive(pid: int) -> bool:
 
 def _install(staging: Path, directory: Path, own_files: Callable[[Path], frozenset[str]]) -> None:
     for _ in range(_ATTEMPTS):
-        if directory.exists():
+        with contextlib.suppress(FileNotFoundError):  # there is none, or another process is replacing it now
             staging.chmod(directory.stat().st_mode & 0o7777)
             _link(directory, staging, own_files(directory))
         if _put(staging, directory, own_files):
@@ -155,7 +156,18 @@ def _carry(old: Path, new: Path, own: frozenset[str]) -> None:
     for entry in sorted(old.iterdir()):
         target = new / entry.name
         if entry.name not in own and not target.exists() and not target.is_symlink():
+            _move(entry, target)
+
+
+def _move(entry: Path, target: Path) -> None:
+    """Waits while the directory of ``target`` is away because another process is replacing it."""
+    for _ in range(_ATTEMPTS):
+        try:
             entry.rename(target)
+            return
+        except FileNotFoundError:
+            time.sleep(0.01)
+    entry.rename(target)
 
 
 def _exchange(a: Path, b: Path) -> bool:

@@ -209,7 +209,7 @@ def test_writers_at_the_same_time_do_not_mix(
 
     def write(text: str) -> None:
         try:
-            for _ in range(5):
+            for _ in range(25):
                 with atomic.staged(target, own) as staging:
                     (staging / "one").write_text(text)
                     (staging / "two").write_text(text)
