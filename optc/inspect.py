@@ -32,7 +32,7 @@ def inspect_data(
     """
     machine = machine or this_machine()
     sized = concrete(model, bind or {})
-    costs = dict(zip(model.graph, cost(sized.model).values(), strict=True))
+    costs = dict(zip(model.graph, map(_numeric, cost(sized.model).values()), strict=True))
     blocks = find_blocks(model)
     weights = _weights_by_user(model)
     whole = _figures(model.graph, costs, weights, machine)
@@ -48,18 +48,27 @@ def inspect_data(
     }
 
 
+def _numeric(found: NodeCost) -> NodeCost:
+    """What still depends on the data (inside a body, say) is not known."""
+    amounts = (found.flops, found.read, found.written)
+    if not any(isinstance(amount, ir.SymbolicDim) for amount in amounts):
+        return found
+    flops, read, written = (amount if isinstance(amount, int) else None for amount in amounts)
+    return NodeCost(flops, read, written, found.note or "a size depends on the data")
+
+
 def is_parameter(tensor: ir.TensorProtocol) -> bool:
     """Whether a constant is a weight: not a scalar, not the shapes and indices of the graph's own making."""
     return tensor.size > 1 and tensor.dtype not in (ir.DataType.INT64, ir.DataType.BOOL, ir.DataType.STRING)
 
 
 def parameters(model: ir.Model) -> dict[str, ir.TensorProtocol]:
-    """The weights of all graphs, by name; constants that a caller can override are not among them."""
+    """The weights of all graphs, by name."""
     return {
         name: value.const_value
         for graph in model.graphs()
         for name, value in graph.initializers.items()
-        if value.const_value is not None and not value.is_graph_input() and is_parameter(value.const_value)
+        if value.const_value is not None and is_parameter(value.const_value)
     }
 
 
@@ -103,7 +112,7 @@ def _weights_by_user(model: ir.Model) -> dict[ir.Node, int]:
                     first.setdefault(value, node)
     owned: Counter[ir.Node] = Counter()
     for value, node in first.items():
-        if value.const_value is not None and not value.is_graph_input() and is_parameter(value.const_value):
+        if value.const_value is not None and is_parameter(value.const_value):
             owned[node] += value.const_value.size
     return dict(owned)
 

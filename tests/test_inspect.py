@@ -144,3 +144,13 @@ def test_ten_thousand_nodes_do_not_take_quadratic_time() -> None:
     data = inspect_data(ir.Model(graph, ir_version=10), {"n": 2}, machine=MACHINE)
     assert len(data["groups"]) == 3402
     assert data["total"]["flops"] == 3400 * (2 * 2 * 16 + 16)
+
+
+def test_a_size_that_depends_on_data_is_not_known() -> None:
+    text = """<ir_version: 9, opset_import: ["" : 20]> f (int64[3] n) => (float[k] y) <float[1] one = {1}> {
+      wide = Expand(one, n)
+      y = Exp(wide)
+    }"""
+    data = inspect_data(ir.from_proto(onnx.parser.parse_model(text)), machine=MACHINE)
+    assert json.loads(json.dumps(data)) == data
+    assert data["notes"] == ["a shape of Exp is not known", "a shape of Expand is not known"]

@@ -222,6 +222,8 @@ def _is_heavy(graph: ir.Graph) -> bool:
 
 
 def _input_role(value: ir.Value) -> Role:
+    if value.is_initializer():
+        return Role.CONSTANT  # a weight with a door: files before IR 4 list all of them as inputs
     dtype = value.dtype
     return Role.DATA if dtype is not None and dtype.is_floating_point() else Role.SIDE
 

@@ -78,7 +78,8 @@ def plain_segments(flow: Flow, idom: dict[int, int]) -> list[Segment]:
     depth = {ROOT: 0}
     for value in sorted(idom):
         depth[value] = depth[idom[value]] + (value != ROOT)
-    deepest = max(depth, key=lambda value: (depth[value], value))
+    outputs = flow.returned & depth.keys()
+    deepest = max(outputs or depth, key=lambda value: (depth[value], value))
     cuts = [cut for cut in cuts_between(idom, ROOT, deepest) if flow.values[cut] is not None]
     stretches: list[list[int]] = []  # the cuts of each, from its entry on
     for above, below in pairwise(cuts):

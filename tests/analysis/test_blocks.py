@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from optc.analysis.blocks import Block, Blocks, find_blocks
+from optc.analysis.graph import captures, dataflow
 from optc.analysis.stream import split_units
 from optc.errors import InvalidModel
 from optc.session import open_session
@@ -347,3 +348,61 @@ class Tapped(nn.Module):
 def test_the_entry_is_before_the_norm_that_a_skip_goes_around() -> None:
     model = exported(Tapped(), (torch.zeros(3, WIDTH),))
     assert find_blocks(model).stream[0] is model.graph.inputs[0]
+
+
+def test_weights_that_are_listed_as_inputs_are_weights() -> None:
+    """Files before IR 4 do so; taken for data, every weight would be an ancestor that nothing else shares."""
+    model = exported(Stages(), (torch.zeros(3, WIDTH),))
+    before = [block.kind for block in find_blocks(model).blocks]
+    model.graph.inputs.extend(model.graph.initializers.values())
+    assert [block.kind for block in find_blocks(model).blocks] == before
+
+
+class Inception(nn.Module):
+    """Two modules of two branches; the last branch is deeper than what follows the module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.short = nn.ModuleList(nn.Conv2d(4, 2, 1) for _ in range(2))
+        self.long = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(4, 4, 1), nn.ReLU(), nn.Conv2d(4, 4, 1), nn.ReLU(), nn.Conv2d(4, 2, 1))
+            for _ in range(2)
+        )
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for short, long in zip(self.short, self.long, strict=True):
+            x = torch.cat([short(x), long(x)], 1)
+        return self.head(x.mean((2, 3)))
+
+
+def test_a_stack_of_branches_is_cut_where_they_meet() -> None:
+    model = exported(Inception(), (torch.zeros(1, 4, 5, 5),))
+    found = find_blocks(model)
+    check_partition(model, found)
+    assert [block.kind for block in found.blocks] == ["conv", "conv", "mlp"]
+    assert [block.nodes[-1].op_type for block in found.blocks[:2]] == ["Concat", "ReduceMean"]
+
+
+def test_values_that_only_a_body_returns_or_reads_are_captured() -> None:
+    text = """<ir_version: 9, opset_import: ["" : 20]> f (bool c, float[2] x) => (float[2] y) {
+      h = Relu(x)
+      k = Exp(x)
+      y = If(c) <
+        then_branch = a () => (float[2] t) {
+          t = If(c) <
+            then_branch = d () => (float[2] u) { u = Neg(k) },
+            else_branch = e () => (float[2] v) { v = Abs(h) }
+          >
+        },
+        else_branch = b () => (float[2] w) { w = Neg(h) }
+      >
+    }"""
+    graph = ir.from_proto(onnx.parser.parse_model(text)).graph
+    (read,) = captures(graph).values()
+    assert sorted(value.name for value in read) == ["c", "h", "k"]
+    inner = graph.node(2).attributes["then_branch"].as_graph()
+    (read,) = captures(inner).values()
+    assert sorted(value.name for value in read) == ["h", "k"]
+    edges = {(a.op_type, b.op_type) for a, b in dataflow(graph).edges}
+    assert edges == {("Relu", "If"), ("Exp", "If")}
