@@ -113,6 +113,7 @@ def compile(
         seed=seed,
         target_options=dict(target_options or {}),
     )
+    request.target.check_options(request.target_options)
     if output is not None:
         Artifact.check_destination(Path(output))
     captured = capture(

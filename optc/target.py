@@ -38,6 +38,7 @@ class Target:
         emit: ``emit(model, directory, options)`` writes the program, returns the names of its files.
         load: ``load(directory, options)`` gives a callable ``feeds -> outputs`` (dicts by name).
         check_machine: a reason why the target cannot run here, or None.
+        check_options: raises UserError for a target option that it does not know.
     """
 
     name: str
@@ -49,5 +50,6 @@ class Target:
     load: Callable[[Path, Mapping[str, Any]], Any]
     max_opset: Callable[[], int] | None = None
     check_machine: Callable[[], str | None] = lambda: None
+    check_options: Callable[[Mapping[str, Any]], object] = lambda options: None
     finalize: Callable[[ir.Model], None] = lambda model: None
     session: Mapping[str, Any] = field(default_factory=dict)

@@ -52,5 +52,6 @@ TARGET = Target(
     ),
     emit=emit.emit,
     load=runtime.load,
+    check_options=options.session_options,
     session=options.DEFAULTS,
 )
