@@ -170,6 +170,9 @@ def _compile(
         examples=captured.examples,
         calibration=samples or None,
         lowerings=request.decisions or {},
+        max_error=request.max_error,
+        metric=request.metric,
+        max_drop=request.max_drop,
         seed=request.seed,
         threads=request.threads,
     )

@@ -44,13 +44,17 @@ class Context:
 
     ``examples`` are feeds of the captured model (the first is the example input), ``calibration`` is what
     the user gave to calibrate with, and ``lowerings`` says per family which lowering legalize uses
-    (``"inline"`` undoes the family, absent means the target's first).
+    (``"inline"`` undoes the family, absent means the target's first). ``max_error``, and ``metric`` with
+    ``max_drop``, are what the user allows lossy passes; None is not given.
     """
 
     target: Target
     examples: Sequence[Feeds] = ()
     calibration: Sequence[Feeds] | None = None
     lowerings: Mapping[str, str] = field(default_factory=dict)
+    max_error: float | None = None
+    metric: Callable[..., float] | None = None
+    max_drop: float | None = None
     seed: int = 0
     threads: int | None = None
     logger: logging.Logger = field(default_factory=lambda: logging.getLogger("optc"))
