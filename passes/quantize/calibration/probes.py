@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from optc import newnode
-from optc.newnode import New
+from optc.newnode import New, Operand
 
 from .histogram import Histogram
 
@@ -99,7 +99,7 @@ class Distribution(Probe):
         self.histogram.add(arrays[0])
 
 
-def reduction(kind: str, value: ir.Value, axis: int | None, opset: int) -> New:
+def reduction(kind: str, value: Operand, axis: int | None, opset: int) -> New:
     """A node that reduces all axes of ``value`` but ``axis`` (None: all); it keeps no dimensions."""
     if axis is None:
         return New(kind, (value,), ir.DataType.FLOAT, ir.Shape([]), {"keepdims": 0})

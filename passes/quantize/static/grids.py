@@ -1,0 +1,63 @@
+"""A grid for every value of the region, from what calibration saw."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import onnx_ir as ir
+
+from optc import match
+from optc.passbase import Context, Feeds
+from optc.passes.quantize.calibration import RANGES, Distribution, Extremes, observe
+
+from .grid import Grid, activation_grid
+from .region import MOVING, Region
+
+
+def seen(
+    model: ir.Model, values: Iterable[ir.Value], samples: Iterable[Feeds], how: str, ctx: Context
+) -> dict[ir.Value, tuple[float, float]]:
+    """The range that ``how`` (a name of ``RANGES``) chooses for each value; NaN where there is none.
+
+    The extremes are taken inside the graph; histograms only where they are needed.
+    """
+    by_name = {str(value.name): value for value in values}
+    extremes = {name: Extremes() for name in by_name}
+    histograms = {} if how == "minmax" else {name: Distribution() for name in by_name}
+    probes = {name: [p for p in (extremes[name], histograms.get(name)) if p is not None] for name in by_name}
+    observe(model, probes, samples, threads=ctx.threads, progress=ctx.progress)
+    found = {}
+    for name, value in by_name.items():
+        if not extremes[name].finite:
+            found[value] = (np.nan, np.nan)
+        elif name in histograms:
+            found[value] = RANGES[how](histograms[name].histogram, 256)
+        else:
+            found[value] = (float(extremes[name].low), float(extremes[name].high))
+    return found
+
+
+def constant_range(value: ir.Value) -> tuple[float, float]:
+    """The extremes of a constant."""
+    array = match.constant(value)
+    assert array is not None
+    return float(array.min(initial=0.0)), float(array.max(initial=0.0))
+
+
+def grids(region: Region, ranges: Mapping[ir.Value, tuple[float, float]]) -> dict[ir.Value, Grid]:
+    """The grid of every value; what only moves elements shares the grid of its input."""
+    made: dict[ir.Value, Grid] = {}
+    for value in region.values:
+        low, high = constant_range(value) if match.is_constant(value) else ranges[value]
+        made[value] = activation_grid(low, high)
+    for node in _in_order(region):
+        source = node.inputs[0]
+        if node.op_type in MOVING and source in made:
+            made.update({output: made[source] for output in node.outputs if output in made})
+    return made
+
+
+def _in_order(region: Region) -> list[ir.Node]:
+    graph = next((site.node.graph for site in region.sites), None)
+    return [] if graph is None else [node for node in graph if node in region.carriers]
