@@ -50,6 +50,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "torch_backend":
+        return importlib.import_module("optc.torch_backend")
     if name not in _HOMES:
         raise AttributeError(f"module 'optc' has no attribute {name!r}")
     value = getattr(importlib.import_module(f"optc.{_HOMES[name]}"), name)

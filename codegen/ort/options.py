@@ -21,7 +21,7 @@ import onnxruntime as ort
 
 from optc.cores import physical_cores
 from optc.errors import UserError
-from optc.registry import did_you_mean
+
 
 DEFAULTS: Mapping[str, Any] = {
     "execution_mode": "sequential",
@@ -50,6 +50,8 @@ def session_options(options: Mapping[str, Any]) -> ort.SessionOptions:
             result.add_session_config_entry(key, str(value))
         elif key != "threads":
             if key not in DEFAULTS:
+                from optc.registry import did_you_mean  # it imports the IR, which running needs nothing of
+
                 raise UserError(f"the cpu target has no option {key!r}", hint=did_you_mean(key, DEFAULTS))
             setattr(result, key, _ENUMS.get((key, value), value))
     return result

@@ -1,0 +1,139 @@
+"""What a graph writes, shares and draws, found by running it on tensors without data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import fx
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
+from torch.utils import _pytree
+from torch.utils._python_dispatch import TorchDispatchMode
+
+Geometry = tuple[Any, ...]
+
+
+class Analysis(fx.Interpreter):
+    """One run on fake tensors of the arguments' sizes.
+
+    Attributes:
+        values: per node, what it gave.
+        storages: per node that gave a tensor, the storage that its elements are in.
+        geometries: per such node, size, strides and offset when it was made.
+        written: storages that were changed in place.
+        writers: nodes that changed something in place.
+        random: the first operator that draws random numbers, or None.
+        narrowest: the float type with the fewest digits that any operator gave, or None.
+    """
+
+    def __init__(self, module: fx.GraphModule, arguments: Sequence[Any]) -> None:
+        super().__init__(module, garbage_collect_values=False)
+        self.values: dict[fx.Node, Any] = {}
+        self.storages: dict[fx.Node, int] = {}
+        self.geometries: dict[fx.Node, Geometry] = {}
+        self.writers: set[fx.Node] = set()
+        self._watch = _Watch()
+        mode = FakeTensorMode(allow_non_fake_inputs=True, shape_env=ShapeEnv())
+        fakes = [_fake(mode, value) for value in arguments]
+        with mode, self._watch:
+            self.run(*fakes, enable_io_processing=False)
+        self.written = self._watch.written
+        self.random = self._watch.random
+        self.narrowest = self._watch.narrowest
+
+    def run_node(self, n: fx.Node) -> Any:
+        """Runs it, and remembers what came out."""
+        self._watch.wrote = False
+        value = super().run_node(n)
+        self.values[n] = value
+        if self._watch.wrote:
+            self.writers.add(n)
+        if isinstance(value, torch.Tensor):
+            self.storages[n] = storage_of(value)
+            self.geometries[n] = geometry_of(value)
+        return value
+
+
+def storage_of(tensor: torch.Tensor) -> int:
+    """Equal for tensors that share memory, while they live."""
+    return int(tensor.untyped_storage()._cdata)
+
+
+def geometry_of(tensor: torch.Tensor) -> Geometry:
+    """Where in the storage the elements are."""
+    return tuple(tensor.shape), tensor.stride(), tensor.storage_offset()
+
+
+class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Sees every operator below autograd and autocast, where schemas say what is written."""
+
+    supports_higher_order_operators = True
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.wrote = False
+        self.written: set[int] = set()
+        self.random: str | None = None
+        self.narrowest: torch.dtype | None = None
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        if not isinstance(func, torch._ops.OpOverload):
+            return result  # a higher-order operator: what it calls comes by here as well
+        self._note_writes(func, args, kwargs)
+        if self.random is None and _draws(func, args, kwargs):
+            self.random = str(func)
+        for tensor in _pytree.tree_leaves(result):
+            if isinstance(tensor, torch.Tensor) and tensor.dtype in _DIGITS:
+                least = min(self.narrowest or tensor.dtype, tensor.dtype, key=_DIGITS.__getitem__)
+                self.narrowest = least
+        return result
+
+    def _note_writes(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        for place, argument in enumerate(func._schema.arguments):
+            value = args[place] if place < len(args) else kwargs.get(argument.name)
+            is_written = argument.alias_info is not None and argument.alias_info.is_write
+            if is_written or _writes_statistics(func, argument.name, args):
+                tensors = (t for t in _pytree.tree_leaves(value) if isinstance(t, torch.Tensor))
+                self.written.update(storage_of(tensor) for tensor in tensors)
+                self.wrote = True
+
+
+_DIGITS = {torch.float64: 53, torch.float32: 24, torch.float16: 11, torch.bfloat16: 8}
+
+
+def _writes_statistics(func: Any, argument: str, args: tuple[Any, ...]) -> bool:
+    """Batch norms of old update their statistics without saying so in their schema."""
+    if argument not in ("running_mean", "running_var"):
+        return False
+    training = [a.name for a in func._schema.arguments].index("training") if _has_training(func) else None
+    return training is not None and training < len(args) and bool(args[training])
+
+
+def _has_training(func: Any) -> bool:
+    return any(argument.name == "training" for argument in func._schema.arguments)
+
+
+def _draws(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Whether an operator draws random numbers with these arguments."""
+    if torch.Tag.nondeterministic_seeded not in func.tags:
+        return False
+    for place, argument in enumerate(func._schema.arguments):
+        if argument.name in ("dropout_p", "dropout", "p"):
+            chance = args[place] if place < len(args) else kwargs.get(argument.name, argument.default_value)
+            return bool(chance)
+    return True
+
+
+def _fake(mode: FakeTensorMode, value: Any) -> Any:
+    if not isinstance(value, torch.Tensor):
+        return value
+    from torch.fx.experimental.symbolic_shapes import DimDynamic, StatelessSymbolicContext
+
+    context: Any = StatelessSymbolicContext(dynamic_sizes=[DimDynamic.STATIC] * value.dim())
+    return mode.from_tensor(value, symbolic_context=context)

@@ -1,0 +1,42 @@
+"""Why a graph runs in eager mode."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+
+from optc.errors import OptcError, UserError
+
+
+class Unsupported(Exception):
+    """A graph must run in eager mode; the text says why."""
+
+
+class FallbackWarning(UserWarning):
+    """A graph runs in eager mode instead of being compiled."""
+
+
+def check_arguments(arguments: Iterable[Any]) -> None:
+    """Raises Unsupported where a tensor is not what an executable can read."""
+    for value in arguments:
+        if not isinstance(value, torch.Tensor):
+            continue
+        if value.device.type != "cpu":
+            raise Unsupported(f"a tensor is on {value.device}, and executables run on the CPU")
+        if value.layout != torch.strided or value.is_quantized:
+            raise Unsupported("a tensor is sparse or quantized")
+        if type(value) not in (torch.Tensor, torch.nn.Parameter, torch.nn.Buffer):
+            raise Unsupported(f"a tensor is of the class {type(value).__name__}")
+
+
+def reason_of(error: Exception) -> str:
+    """One or two lines that say what went wrong."""
+    if isinstance(error, Unsupported):
+        return str(error)
+    if isinstance(error, UserError):
+        return f"{error.what}{f' ({error.where})' if error.where else ''}"
+    lines = str(error).strip().splitlines() or [""]
+    text = f"{type(error).__name__}: {lines[0][:300]}"
+    return text if isinstance(error, OptcError) else f"an operator or the compiler failed: {text}"

@@ -1,0 +1,122 @@
+"""A graph as dynamo hands it over, and what is known about its inputs before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import fx
+from torch.utils import _pytree
+
+
+@dataclass(frozen=True)
+class Size:
+    """A placeholder for a number that is the size of a tensor along an axis."""
+
+    tensor: int
+    axis: int
+
+
+class Graph:
+    """A GraphModule with its inputs sorted.
+
+    Attributes:
+        module: as it was given; calling it is eager mode.
+        placeholders: in the order of the arguments.
+        static: indices of parameters and buffers among them.
+        dynamic: axes of symbolic size, by index of the tensor.
+        sizes: numbers that are sizes of tensors, by index of the number.
+        numbers: indices of other symbolic whole numbers, which an executable takes as inputs.
+        baked: indices of all other values that are no tensors.
+        leaves: the results in order; fx nodes or constants.
+        attributes: tensors that the module itself holds.
+    """
+
+    def __init__(self, module: fx.GraphModule, example_inputs: Sequence[Any]) -> None:
+        self.module = module
+        self._inputs = [value for value in example_inputs if isinstance(value, torch.nn.Parameter)]
+        self.placeholders = [node for node in module.graph.nodes if node.op == "placeholder"]
+        self.static = [i for i, v in enumerate(example_inputs) if _is_static(self.placeholders[i], v)]
+        self.dynamic = {i: axes for i, node in enumerate(self.placeholders) if (axes := _symbolic_axes(node))}
+        self.sizes = self._sizes()
+        self.numbers = {i for i, v in enumerate(example_inputs) if isinstance(v, torch.SymInt)} - {
+            *self.sizes
+        }
+        others = {i for i, v in enumerate(example_inputs) if not isinstance(v, torch.Tensor)}
+        self.baked = sorted(others - {*self.sizes} - self.numbers)
+        output = next(iter(reversed(module.graph.nodes)))
+        self.leaves, self.structure = _pytree.tree_flatten(output.args[0])
+        # What an in-place update may change; dynamo has the weights among the inputs, fx tracing does not.
+        self.attributes = [t for t in _tensors(module) if isinstance(t, torch.Tensor)]
+
+    def bake_numbers(self) -> None:
+        """Makes numbers part of the executables, one for each value, where they cannot be inputs."""
+        self.baked = sorted({*self.baked, *self.numbers})
+        self.numbers = set()
+
+    def where(self) -> str | None:
+        """The first line of the user's code that the graph comes from."""
+        for node in self.module.graph.nodes:
+            if node.op.startswith("call") and (line := line_of(node)):
+                return line
+        return None
+
+    def operators(self) -> int:
+        """How many operators there are."""
+        return sum(node.op.startswith("call") for node in self.module.graph.nodes)
+
+    def requires_grad(self) -> bool:
+        """Whether a result would, in grad mode; where tracing has not said, whether an input does."""
+        nodes = [leaf for leaf in self.leaves if isinstance(leaf, fx.Node)]
+        known = all("example_value" in node.meta for node in nodes)
+        values = (
+            [node.meta["example_value"] for node in nodes] if known else [*self._inputs, *self.attributes]
+        )
+        return any(isinstance(value, torch.Tensor) and value.requires_grad for value in values)
+
+    def _sizes(self) -> dict[int, Size]:
+        first: dict[str, Size] = {}
+        for index, axes in self.dynamic.items():
+            shape = self.placeholders[index].meta["example_value"].shape
+            for axis in axes:
+                first.setdefault(str(shape[axis]), Size(index, axis))
+        values = ((i, node.meta.get("example_value")) for i, node in enumerate(self.placeholders))
+        return {i: first[str(v)] for i, v in values if isinstance(v, torch.SymInt) and str(v) in first}
+
+
+def line_of(node: fx.Node) -> str | None:
+    """``file:line`` of the user's code behind a node."""
+    from optc.capture.provenance import innermost
+
+    return innermost(str(node.meta.get("stack_trace") or node.stack_trace or ""))
+
+
+def describe(node: fx.Node) -> str:
+    """An fx node for people: what it calls, and from which line."""
+    target = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", node.target)
+    line = line_of(node)
+    return f"{target} ({line})" if line else str(target)
+
+
+def _is_static(node: fx.Node, value: Any) -> bool:
+    """Whether it belongs to a module: dynamo marks such tensors as never changing their address."""
+    if isinstance(value, torch.nn.Parameter):
+        return True
+    marks = node.meta.get("tensor_dict") or {}
+    return isinstance(value, torch.Tensor) and bool(marks.get("_dynamo_static_input_type"))
+
+
+def _symbolic_axes(node: fx.Node) -> list[int]:
+    value = node.meta.get("example_value")
+    if not isinstance(value, torch.Tensor):
+        return []
+    return [axis for axis, size in enumerate(value.shape) if isinstance(size, torch.SymInt)]
+
+
+def _tensors(module: fx.GraphModule) -> list[Any]:
+    held = [*module.parameters(), *module.buffers()]
+    for part in module.modules():
+        held += [v for k, v in vars(part).items() if isinstance(v, torch.Tensor) and not k.startswith("__")]
+    return list({id(tensor): tensor for tensor in held}.values())
