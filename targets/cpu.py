@@ -12,6 +12,7 @@ from optc.codegen.ort import (
     lower_conv,
     lower_linear,
     lower_norm,
+    lower_quant,
     options,
     runtime,
 )
@@ -49,6 +50,8 @@ TARGET = Target(
         lower_linear.packed_linear,
         lower_linear.fused_gemm,
         lower_conv.fused_conv,
+        lower_quant.matmul_integer_to_float,
+        lower_quant.dynamic_quantize_matmul,
     ),
     emit=emit.emit,
     load=runtime.load,

@@ -181,6 +181,24 @@ class Builder:
             self._scratch.shared[key] = self.op(op_type, *inputs, attrs=attrs, dtype=dtype, shape=shape)
         return self._scratch.shared[key]
 
+    def shared_codes(self, x: ir.Value) -> tuple[ir.Value, ir.Value, ir.Value]:
+        """uint8 codes, scale and zero point of ``x``, computed once for all calls that read it."""
+        key = (self.graph, "DynamicQuantizeLinear", x)
+        if key not in self._scratch.shared:
+            codes, scale, zero = (
+                ir.Value(name=self._scratch.fresh(f"{x.name}_{what}"), shape=shape, type=ir.TensorType(dtype))
+                for what, dtype, shape in (
+                    ("codes", ir.DataType.UINT8, _copy(x.shape)),
+                    ("scale", ir.DataType.FLOAT, ir.Shape([])),
+                    ("zero", ir.DataType.UINT8, ir.Shape([])),
+                )
+            )
+            self.insert("DynamicQuantizeLinear", [x], [codes, scale, zero])
+            self._scratch.shared[key] = codes
+        maker = self._scratch.shared[key].producer()
+        assert maker is not None
+        return maker.outputs[0], maker.outputs[1], maker.outputs[2]
+
 
 def _plain(attribute: ir.Attr) -> Any:
     return tuple(attribute.value) if isinstance(attribute.value, list | tuple) else attribute.value

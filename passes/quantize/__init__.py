@@ -1,0 +1,97 @@
+"""The `quantize` pass: low precision where it is faster and stays accurate."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import onnx_ir as ir
+
+from optc.analysis import shapes
+from optc.errors import UserError
+from optc.passbase import Context, Pass, Report, Skip
+
+from . import dynamic
+from .static import Settings, quantize_static, saturation
+from .static.sites import Site, find
+
+Scheme = Literal["auto", "int8-dynamic", "int8-static", "int8-weight", "int4-weight"]
+
+
+@dataclass(frozen=True)
+class Quantize(Pass):
+    """Computes products with constant weights in int8, or keeps the weights in 8 or 4 bits."""
+
+    name: ClassVar[str] = "quantize"
+    exact: ClassVar[bool] = False
+    plain: ClassVar[bool] = True
+    scheme: Scheme = "auto"
+    granularity: Literal["channel", "tensor", "group"] = "channel"
+    group: int = 0  # rows of a weight that share a scale, where the scheme has groups; 0: 32
+    exclude: str = ""  # a regular expression; sites whose own or weight's name has it stay in float
+    calibrate: Literal["minmax", "percentile", "entropy", "mse"] = "minmax"
+    method: Literal["rtn", "gptq", "awq", "hqq"] = "rtn"
+    smooth: str = "auto"  # auto, none, or the exponent alpha of SmoothQuant
+    bias_correct: bool = True
+
+    def run(self, model: ir.Model, ctx: Context) -> Report:
+        """Rewrites the chosen sites as plain quantized nodes.
+
+        Raises:
+            UserError: an option has no meaning, or the scheme needs calibration data and there is none.
+        """
+        excluded = self._excluded()
+        if self.scheme == "int8-static":
+            return self._static(model, ctx)
+        shapes.infer(model)
+        every, skips = find(model)
+        sites = []
+        for site in every:
+            if (reason := self._leave(site, excluded)) is not None:
+                skips.append(Skip(site.name, f"left in float: {reason}"))
+            else:
+                sites.append(site)
+        if (reason := dynamic.why_not(model)) is not None:
+            return Report(False, skipped=(*skips, Skip("model", reason)))
+        dynamic.insert(model, sites, per_channel=self.granularity == "channel")
+        matched = {"int8 dynamic site": len(sites)} if sites else {}
+        return Report(bool(sites), matched, tuple(skips), {"machine": saturation.describe()})
+
+    def _excluded(self) -> re.Pattern[str] | None:
+        if not self.exclude:
+            return None
+        try:
+            return re.compile(self.exclude)
+        except re.error as error:
+            raise UserError(
+                f"{self.exclude!r} is not a regular expression: {error}", where="option exclude of quantize"
+            ) from None
+
+    def _leave(self, site: Site, excluded: re.Pattern[str] | None) -> str | None:
+        if excluded is not None and (excluded.search(site.name) or excluded.search(str(site.weight.name))):
+            return f"excluded by {self.exclude!r}"
+        if site.is_convolution:
+            return "dynamic int8 convolutions are slower than float; int8-static needs calibration data"
+        return None
+
+    def _static(self, model: ir.Model, ctx: Context) -> Report:
+        if not ctx.calibration:
+            raise UserError(
+                "int8-static needs calibration data",
+                where="quantize",
+                hint="give --calib, or calibration= in Python",
+            )
+        excluded = self._excluded()
+        settings = Settings(
+            calibrate=self.calibrate,
+            per_channel=self.granularity == "channel",
+            bias_correct=self.bias_correct,
+            leave=lambda site: (
+                f"excluded by {self.exclude!r}"
+                if excluded is not None
+                and (excluded.search(site.name) or excluded.search(str(site.weight.name)))
+                else None
+            ),
+        )
+        return quantize_static(model, ctx.calibration, ctx, settings)

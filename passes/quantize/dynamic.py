@@ -1,0 +1,102 @@
+"""Dynamic int8: weights are int8 codes, and every input is rounded to uint8 by its own range when it arrives.
+
+The graph gets plain ONNX nodes (DynamicQuantizeLinear, MatMulInteger, Cast, Mul, Add), whose unoptimized
+execution is the reference; `fuse` outlines them and the target has kernels for the whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from optc import match
+from optc.rewrite import opset
+
+from .static import saturation
+from .static.graph import Graph
+from .static.grid import quantized_weight, weight_scales
+from .static.sites import Site
+
+OLDEST = 11  # the operator set with DynamicQuantizeLinear
+
+
+def why_not(model: ir.Model) -> str | None:
+    """Why no site of the model can be quantized this way."""
+    if opset(model) >= OLDEST:
+        return None
+    return f"the operator set of the model is {opset(model)}; DynamicQuantizeLinear needs {OLDEST}"
+
+
+def insert(model: ir.Model, sites: Sequence[Site], *, per_channel: bool = True) -> None:
+    """Rewrites products with constant matrices in place.
+
+    ``y = x W + b`` becomes ``(codes(x) codes(W)) * (scale(x) * scale(W)) + b`` with scales of W per output
+    channel (or one), symmetric, and one scale and zero point for each x.
+    """
+    writer = _Writer(model, per_channel)
+    for site in sites:
+        writer.rewrite(site)
+    writer.graph.drop_unused()
+
+
+class _Writer:
+    """The edits of one model; weights with several readers are quantized once."""
+
+    def __init__(self, model: ir.Model, per_channel: bool) -> None:
+        self.graph = Graph(model)
+        self.per_channel = per_channel
+        self._weights: dict[tuple[ir.Value, int], tuple[ir.Value, ir.Value]] = {}
+        self._inputs: dict[ir.Value, tuple[ir.Value, ir.Value, ir.Value]] = {}
+
+    def rewrite(self, site: Site) -> None:
+        node, x, old = site.node, site.data, site.output
+        name, like = str(old.name), old.shape
+        codes, scale, zero = self._input(x)
+        weight, weight_scale = self._weight(site)
+        to_float = int(ir.DataType.FLOAT)
+        make = self.graph.make
+        sums = make("MatMulInteger", [codes, weight, zero], f"{name}_sums", ir.DataType.INT32, like)
+        sums_float = make("Cast", [sums], f"{name}_cast", ir.DataType.FLOAT, like, to=to_float)
+        step = make("Mul", [scale, weight_scale], f"{name}_step", ir.DataType.FLOAT, weight_scale.shape)
+        made = [sums, sums_float, step]
+        made.append(make("Mul", [sums_float, step], f"{name}_product", ir.DataType.FLOAT, like))
+        if site.bias is not None:
+            made.append(make("Add", [made[-1], site.bias], f"{name}_biased", ir.DataType.FLOAT, like))
+        self.graph.place_before(node, *made)
+        self.graph.replace(old, made[-1])
+        self.graph.remove(node)
+
+    def _input(self, x: ir.Value) -> tuple[ir.Value, ir.Value, ir.Value]:
+        """Codes, scale and zero point of an input, computed where it becomes known, once."""
+        if x not in self._inputs:
+            name, one = str(x.name), ir.Shape([])
+            codes = self._value(f"{name}_codes", ir.DataType.UINT8, x.shape)
+            scale = self._value(f"{name}_scale", ir.DataType.FLOAT, one)
+            zero = self._value(f"{name}_zero", ir.DataType.UINT8, one)
+            node_name = self.graph.fresh(f"{name}_codes_node")
+            ir.node("DynamicQuantizeLinear", [x], outputs=[codes, scale, zero], name=node_name)
+            self.graph.place_behind(x, codes)
+            self._inputs[x] = (codes, scale, zero)
+        return self._inputs[x]
+
+    def _value(self, hint: str, dtype: ir.DataType, shape: ir.Shape | None) -> ir.Value:
+        return ir.Value(name=self.graph.fresh(hint), type=ir.TensorType(dtype), shape=shape)
+
+    def _weight(self, site: Site) -> tuple[ir.Value, ir.Value]:
+        """int8 codes [K, N] and the scale, [N] or a scalar."""
+        key = (site.weight, site.channels)
+        if key not in self._weights:
+            weight = match.constant(site.weight)
+            assert weight is not None
+            matrix = weight.T if site.channels == 0 else weight
+            axis, limit = 1 if self.per_channel else None, saturation.largest_code()
+            scales = weight_scales(matrix, axis, limit=limit)
+            codes = np.ascontiguousarray(quantized_weight(matrix, scales, axis, limit=limit))
+            name = str(site.weight.name)
+            self._weights[key] = (
+                self.graph.constant(codes, f"{name}_quantized"),
+                self.graph.constant(scales, f"{name}_scale"),
+            )
+        return self._weights[key]
