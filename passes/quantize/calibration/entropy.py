@@ -28,14 +28,15 @@ def divergence(histogram: Histogram, low: float, high: float, levels: int) -> fl
     The reference has what lies outside in its end bins; the quantized form spreads what falls on one level
     over the occupied bins of that level, and does not know of what was clipped: that is what clipping costs.
     """
+    counts = _without_zeros(histogram)
     inside = (histogram.centers >= low) & (histogram.centers <= high)
-    kept = histogram.counts[inside].astype(np.float64)
+    kept = counts[inside]
     if kept.size < 2 or kept.sum() == 0.0:
         return float("inf")
     clipped = kept.copy()
     first = int(np.argmax(inside))
-    clipped[0] += histogram.counts[:first].sum()
-    clipped[-1] += histogram.counts[first + kept.size :].sum()
+    clipped[0] += counts[:first].sum()
+    clipped[-1] += counts[first + kept.size :].sum()
     level = np.minimum(np.arange(kept.size) * levels // kept.size, levels - 1)
     occupied = clipped > 0
     mass = np.bincount(level, kept, levels)
@@ -45,3 +46,17 @@ def divergence(histogram: Histogram, low: float, high: float, levels: int) -> fl
     q = np.maximum(spread[occupied], _SMOOTHED)
     p, q = p / p.sum(), q / q.sum()
     return float(np.sum(p * np.log(p / q)))
+
+
+def _without_zeros(histogram: Histogram) -> np.ndarray:
+    """The counts, float64, with the bin that begins at zero no fuller than its neighbours.
+
+    Behind a Relu half of the values are exactly zero, which every grid has: they lose nothing, and their
+    spike would otherwise look spread out by every grid coarser than the bins.
+    """
+    counts = histogram.counts.astype(np.float64)
+    at = -histogram.first
+    if 0 <= at < len(counts):
+        beside = [counts[i] for i in (at - 1, at + 1) if 0 <= i < len(counts)]
+        counts[at] = min(counts[at], max(beside, default=counts[at]))
+    return counts

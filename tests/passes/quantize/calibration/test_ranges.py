@@ -63,13 +63,16 @@ def test_mse_is_near_the_best_of_a_search_over_both_ends(values: np.ndarray) -> 
 
 def test_divergence_is_the_relative_entropy_of_the_two_distributions() -> None:
     histogram = Histogram(bins=64)
-    histogram.add(RNG.normal(size=5000).astype(np.float32))
+    histogram.add(np.append(RNG.normal(size=5000), np.zeros(900)).astype(np.float32))
     low, high, levels = -1.5, 2.0, 8
+    counts = [float(count) for count in histogram.counts]
+    zero = -histogram.first
+    counts[zero] = min(counts[zero], max(counts[zero - 1], counts[zero + 1]))
     inside = [i for i, c in enumerate(histogram.centers) if low <= c <= high]
-    reference = [float(histogram.counts[i]) for i in inside]
+    reference = [counts[i] for i in inside]
     kept = list(reference)
-    reference[0] += float(histogram.counts[: inside[0]].sum())
-    reference[-1] += float(histogram.counts[inside[-1] + 1 :].sum())
+    reference[0] += sum(counts[: inside[0]])
+    reference[-1] += sum(counts[inside[-1] + 1 :])
     coarse = [0.0] * len(kept)
     for level in range(levels):
         members = [i for i in range(len(kept)) if i * levels // len(kept) == level]
@@ -91,6 +94,14 @@ def test_entropy_takes_the_least_divergence_and_clips_tails() -> None:
         entropy_range.divergence(histogram, histogram.low * s, histogram.high * s, 256) for s in shrinks
     ]
     assert found == min(others)
+
+
+def test_entropy_does_not_mind_the_zeros_behind_a_relu() -> None:
+    dense, sparse = Histogram(), Histogram()
+    values = np.abs(DATA["normal"]).astype(np.float32)
+    dense.add(values)
+    sparse.add(np.append(values, np.zeros_like(values)))
+    assert RANGES["entropy"](sparse, 256) == pytest.approx(RANGES["entropy"](dense, 256), rel=0.05)
 
 
 @pytest.mark.parametrize("choose", RANGES.values(), ids=RANGES)
