@@ -59,8 +59,8 @@ class FusedConv(Pattern):
         """What alone reads a convolution."""
         x, w = node.inputs[:2]
         bias = node.inputs[2] if len(node.inputs) > 2 else None
-        if not is_float(node.outputs[0].dtype):
-            return None
+        if not is_float(node.outputs[0].dtype) or match.producer(w, "DequantizeLinear") is not None:
+            return None  # what is quantized the runtime fuses with the pairs around it
         chain = _Chain(node.outputs[0], [node], bias)
         _take_bias(chain)
         _take_residual(chain)

@@ -44,6 +44,8 @@ class FusedGemm(Pattern):
         a, b = node.inputs[:2]
         if match.rank(a) != 2 or match.rank(b) != 2 or node.outputs[0].dtype not in _TYPES:
             return None
+        if match.producer(b, "DequantizeLinear") is not None:
+            return None  # what is quantized the runtime fuses with the pairs around it
         c = node.inputs[2] if len(node.inputs) > 2 else None
         beta = match.attr_float(node, "beta", 1.0)
         output, nodes = node.outputs[0], [node]

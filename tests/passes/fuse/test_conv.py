@@ -154,3 +154,10 @@ def test_fusing_again_changes_nothing() -> None:
     model = _model(f"c = {CONV}(x, w) y = Relu(c)")
     fuse(model, FusedConv())
     assert not fuse(model, FusedConv()).matched
+
+
+def test_a_quantized_convolution_is_left_to_the_runtime() -> None:
+    codes, scale = np.ones((2, 2, 3, 3), np.int8), np.float32(0.1)
+    model = _model(f"d = DequantizeLinear(q, scale) c = {CONV}(x, d) y = Relu(c)", q=codes, scale=scale)
+    fuse(model, FusedConv())
+    assert ops(model) == ["DequantizeLinear", "Conv", "Relu"]

@@ -121,3 +121,11 @@ def test_fusing_again_changes_nothing() -> None:
     fuse(model, FusedGemm())
     assert not fuse(model, FusedGemm()).matched
     assert run(model)[0].min() == 0.0
+
+
+def test_a_quantized_product_is_left_to_the_runtime() -> None:
+    constants = {"q": np.ones((4, 3), np.int8), "scale": np.float32(0.1)}
+    text = "(float[B,4] x) => (float[B,3] y) { w = DequantizeLinear(q, scale) g = Gemm(x, w) y = Relu(g) }"
+    model = parse(text, constants=constants)
+    fuse(model, FusedGemm())
+    assert ops(model) == ["DequantizeLinear", "Gemm", "Relu"]
