@@ -10,12 +10,12 @@ from typing import Any
 
 import onnx_ir as ir
 
-from optc import data, gating, manifest, observers, registry, report, verify
+from optc import data, gating, manifest, observers, opsets, registry, report, verify
 from optc.artifact import Artifact
 from optc.capture import Captured, capture
 from optc.cores import physical_cores
 from optc.errors import InvalidModel, UserError
-from optc.passbase import Context, Feeds
+from optc.passbase import Context
 from optc.pipeline import Observer, Pipeline, Record
 from optc.session import open_session, run_session
 from optc.target import Target
@@ -164,7 +164,7 @@ def _compile(
     if found := verify.check(captured.model):
         raise InvalidModel(f"the captured model is not valid: {found[0]}", where=captured.source)
     example = captured.examples[0] if captured.examples else None
-    samples: list[Feeds] = data.calibration_samples(calibration, example)
+    samples = data.calibration_samples(calibration, example)
     ctx = Context(
         target=request.target,
         examples=captured.examples,
@@ -178,13 +178,14 @@ def _compile(
     )
     if progress is not None:
         ctx.progress = progress
-    plain = captured.model.clone()
     compare = observers.Compare(samples or captured.examples, request.max_error)
     watchers: list[Observer] = [observers.Verify(), compare, observers.Sizes()]
     if dump is not None:
         watchers.insert(1, observers.Dump(Path(dump)))
     for watcher in watchers:
         watcher.start(captured.model)
+    raised = _raise_opset(captured, request.target, compare)
+    plain = captured.model.clone()
     model, records = request.pipeline.run(captured.model, ctx, watchers)
     if request.gate:
         outcome = gating.run(plain, model, records, ctx, request.gate_seconds)
@@ -201,6 +202,7 @@ def _compile(
         "target": request.target.name,
         "inputs": {"interface": report.interface(plain), "samples": captured.examples_note},
         "threads": request.threads,
+        "opset": raised,
         "passes": [report.entry(record) for record in records],
         "final": report.whole(
             records,
@@ -218,6 +220,19 @@ def _compile(
         report=summary,
         options={"threads": request.threads, **request.target_options},
     )
+
+
+def _raise_opset(captured: Captured, target: Target, compare: observers.Compare) -> dict[str, Any]:
+    """Brings the captured model to the newest operator set of the target, where its meaning allows it."""
+    if target.max_opset is None:
+        return {}
+    before = captured.model.clone()
+    raised = opsets.raise_to(captured.model, target.max_opset(), target.keeps_kernel)
+    stopped = raised.stopped
+    if raised.rewritten and (wrong := compare.judge(captured.model, exact=True)[1]):
+        captured.model, stopped = before, wrong
+        raised = replace(raised, after=raised.before)
+    return {"before": raised.before, "after": raised.after, **({"stopped": stopped} if stopped else {})}
 
 
 def _legalize(

@@ -44,6 +44,12 @@ def known_versions(domain: str, op_type: str) -> tuple[int, ...]:
     return tuple(schema.since for schema in _all().get((_plain(domain), op_type), ()))
 
 
+def runtime_since(domain: str, op_type: str, opset: int) -> int | None:
+    """The version of the declaration that ONNX Runtime itself has in force at ``opset``, or None."""
+    versions = _runtime_versions().get((_plain(domain), op_type), ())
+    return max((version for version in versions if version <= opset), default=None)
+
+
 def names(domain: str) -> list[str]:
     """The operators of a domain, sorted."""
     return sorted({op for owner, op in _all() if owner == _plain(domain)})
@@ -57,6 +63,14 @@ def runtime_domains() -> Mapping[str, int]:
         domain = _plain(schema.domain)
         newest[domain] = max(newest.get(domain, 1), schema.since_version)
     return newest
+
+
+@cache
+def _runtime_versions() -> Mapping[tuple[str, str], frozenset[int]]:
+    found: dict[tuple[str, str], set[int]] = {}
+    for schema in ort_state.get_all_operator_schema():
+        found.setdefault((_plain(schema.domain), schema.name), set()).add(schema.since_version)
+    return {key: frozenset(versions) for key, versions in found.items()}
 
 
 @cache

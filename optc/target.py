@@ -37,6 +37,10 @@ class Target:
         lowerings: in order of preference; a kind without one is inlined.
         emit: ``emit(model, directory, options)`` writes the program, returns the names of its files.
         load: ``load(directory, options)`` gives a callable ``feeds -> outputs`` (dicts by name).
+        max_opset: the newest default operator set that programs may import; models are raised to it. None
+            keeps the captured model's.
+        keeps_kernel: ``keeps_kernel(node, old, new)``: whether a node that can be executed at version ``old``
+            of the default operator set can be at ``new``.
         check_machine: a reason why the target cannot run here, or None.
         check_options: raises UserError for a target option that it does not know.
     """
@@ -49,6 +53,7 @@ class Target:
     emit: Callable[[ir.Model, Path, Mapping[str, Any]], list[str]]
     load: Callable[[Path, Mapping[str, Any]], Any]
     max_opset: Callable[[], int] | None = None
+    keeps_kernel: Callable[[ir.Node, int, int], bool] = lambda node, old, new: True
     check_machine: Callable[[], str | None] = lambda: None
     check_options: Callable[[Mapping[str, Any]], object] = lambda options: None
     finalize: Callable[[ir.Model], None] = lambda model: None

@@ -15,6 +15,7 @@ from optc import opschema
 
 PROVIDER = "CPUExecutionProvider"
 CONTRIB = "com.microsoft"
+_OPEN_END = 2**31 - 1  # of the versions that a kernel is registered for
 
 
 @cache
@@ -32,12 +33,23 @@ def has_kernel(domain: str, op: str, version: int, dtypes: Mapping[str, ir.DataT
     ``dtypes`` maps names of type parameters of the operator (``"T"``) to what they must accept.
     """
     wanted = {name: f"tensor({_TYPE_NAMES.get(t, t.name.lower())})" for name, t in (dtypes or {}).items()}
+    since = opschema.runtime_since(domain, op, version)
     for kernel in _kernels().get((_domain(domain), op), ()):
-        first, last = kernel.version_range
         accepted = kernel.type_constraints
-        if first <= version <= last and all(t in accepted.get(name, [t]) for name, t in wanted.items()):
+        if _serves(kernel.version_range, version if since is None else since) and all(
+            t in accepted.get(name, [t]) for name, t in wanted.items()
+        ):
             return True
     return False
+
+
+def _serves(versions: tuple[int, int], since: int) -> bool:
+    """Whether kernels registered for ``versions`` are taken for a declaration of version ``since``.
+
+    Without an end, a kernel is for the declaration that it starts with, and for no later one.
+    """
+    first, last = versions
+    return first == since or (first < since <= last and last != _OPEN_END)
 
 
 def why_illegal(domain: str, op: str, version: int) -> str | None:
@@ -54,6 +66,29 @@ def why_illegal(domain: str, op: str, version: int) -> str | None:
     if _has_body(_domain(domain), op, version):
         return None
     return f"ONNX Runtime {onnxruntime.__version__} has no CPU kernel for {name} at opset {version}"
+
+
+def keeps_kernel(node: ir.Node, old: int, new: int) -> bool:
+    """Whether a node of the default operator set can be executed at version ``new`` if it can at ``old``.
+
+    Where a kernel of the newer version takes fewer types, the runtime would put casts around it.
+    """
+    return _runs(node, new) or not _runs(node, old)
+
+
+def _runs(node: ir.Node, version: int) -> bool:
+    if why_illegal(node.domain, node.op_type, version):
+        return False
+    try:
+        schema = onnx.defs.get_schema(node.op_type, version, "")
+    except onnx.defs.SchemaError:
+        return True
+    dtypes = {
+        formal.type_str: value.dtype
+        for formal, value in zip(schema.inputs, node.inputs, strict=False)
+        if value is not None and isinstance(value.type, ir.TensorType) and value.dtype is not None
+    }
+    return has_kernel("", node.op_type, version, dtypes) or not has_kernel("", node.op_type, version)
 
 
 def _has_body(domain: str, op: str, version: int) -> bool:
