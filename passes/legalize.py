@@ -71,14 +71,16 @@ def _inline_undone(model: ir.Model, ctx: Context, done: _Done) -> None:
 def _lower(call: ir.Node, model: ir.Model, ctx: Context, done: _Done) -> None:
     kind, where = str(rewrite.kind(call)), call.name or call.op_type
     function = model.functions[call.op_identifier()]
+    refused = []
     for lowering in candidates(ctx.target, kind, ctx.lowerings):
         result = lowering.lower(call, function, model)
         if isinstance(result, str):
-            done.skipped.append(Skip(where, f"{kind} not lowered to {lowering.name}: {result}"))
+            refused.append(Skip(where, f"{kind} not lowered to {lowering.name}: {result}"))
             continue
         _replace(call, result)
         done.lowered[f"{kind} -> {lowering.name}"] += 1
         return
+    done.skipped += refused
     done.inlined[kind] += 1
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from optc.capture.opset import newest_opset
 from optc.codegen.ort import (
     emit,
     kernels,
@@ -13,6 +14,7 @@ from optc.codegen.ort import (
     lower_linear,
     lower_norm,
     lower_quant,
+    lower_standard_attention,
     options,
     runtime,
 )
@@ -27,12 +29,19 @@ def _legal(model: ir.Model, node: ir.Node) -> str | None:
     return kernels.why_illegal(node.domain, node.op_type, version)
 
 
+def _max_opset() -> int:
+    return newest_opset() or 1
+
+
 TARGET = Target(
     name="cpu",
     summary="ONNX Runtime on the CPU; the artifact's model.onnx runs in any stock onnxruntime",
     pipelines={0: "", 1: "simplify, fuse"},
     legal=_legal,
     lowerings=(  # of one kind in order of preference
+        lower_standard_attention.multi_head_attention,
+        lower_standard_attention.attention,
+        lower_standard_attention.capped_attention,
         lower_attention.multi_head_attention,
         lower_attention.attention,
         lower_norm.layer_norm,
@@ -54,6 +63,8 @@ TARGET = Target(
         lower_quant.dynamic_quantize_matmul,
     ),
     emit=emit.emit,
+    max_opset=_max_opset,
+    keeps_kernel=kernels.keeps_kernel,
     load=runtime.load,
     check_options=options.session_options,
     session=options.DEFAULTS,

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from optc.codegen.ort.bounds import bounds
 from optc.codegen.ort.build import Builder, Refuse
 from optc.codegen.ort.dims import Dim, known, reduce_max, size
 from optc.codegen.ort.lowering import equal_shapes
-from optc.match import constant, producer
+from optc.match import constant
 
 BOOL, FLOAT, INT64 = ir.DataType.BOOL, ir.DataType.FLOAT, ir.DataType.INT64
 
@@ -65,7 +66,7 @@ def additive(b: Builder, sequences: Sequences, causal: bool) -> Bias:
     mask = b.args.get("mask")
     if mask is None:
         return Bias(_as_bias(b, _causal(b, sequences), sequences), None)  # position 0 is never masked
-    open_rows = not causal and _has_no_masked_row(mask)
+    open_rows = not causal and has_no_masked_row(mask)
     if causal:
         mask = _and_causal(b, mask, sequences)
     if open_rows or not b.attribute("safe", 0):
@@ -74,11 +75,11 @@ def additive(b: Builder, sequences: Sequences, causal: bool) -> Bias:
     keep = _rows_with_a_key(b, bias)
     cleared = b.shared("Where", keep, bias, _float(b, 0.0), dtype=FLOAT, shape=bias.shape)
     factor = b.shared("Cast", keep, attrs={"to": FLOAT}, dtype=FLOAT, shape=keep.shape)
-    return Bias(_written_out(b, cleared, sequences), factor)
+    return Bias(written_out(b, cleared, sequences), factor)
 
 
 def _as_bias(b: Builder, mask: ir.Value, sequences: Sequences) -> ir.Value:
-    return _written_out(b, _as_float(b, mask), sequences)
+    return written_out(b, _as_float(b, mask), sequences)
 
 
 def _as_float(b: Builder, mask: ir.Value) -> ir.Value:
@@ -87,7 +88,7 @@ def _as_float(b: Builder, mask: ir.Value) -> ir.Value:
     return b.shared("Where", mask, _float(b, 0.0), _float(b, -np.inf), dtype=FLOAT, shape=mask.shape)
 
 
-def _written_out(b: Builder, bias: ir.Value, sequences: Sequences) -> ir.Value:
+def written_out(b: Builder, bias: ir.Value, sequences: Sequences) -> ir.Value:
     """``bias`` with rank 4 and its last two dimensions as long as the sequences."""
     shape, lengths = bias.shape, sequences.dims
     if shape is not None and len(shape) == 4 and equal_shapes(shape[2:], lengths):
@@ -144,14 +145,14 @@ def _float(b: Builder, number: float) -> ir.Value:
     return b.constant(np.array(number, np.float32), "float")
 
 
-def _has_no_masked_row(mask: ir.Value) -> bool:
+def has_no_masked_row(mask: ir.Value) -> bool:
     """Whether it can be shown that no row masks every key."""
     array = constant(mask)
     if array is not None:
         return _rows_are_open(array)
     if mask.dtype == BOOL:
         return False
-    return _is_finite(mask, depth=12)
+    return bounds(mask) is not None
 
 
 def _rows_are_open(array: np.ndarray) -> bool:
@@ -159,17 +160,3 @@ def _rows_are_open(array: np.ndarray) -> bool:
         return False
     kept = array if array.dtype == bool else array > -np.inf
     return bool(kept.any(-1).all())
-
-
-def _is_finite(value: ir.Value | None, depth: int) -> bool:
-    """Whether ``value`` is made of constants and selections of them only, none of them infinite or NaN."""
-    array = constant(value)
-    if array is not None:
-        return bool(np.isfinite(array).all())
-    if depth == 0 or value is None:
-        return False
-    if node := producer(value, "Where"):
-        return _is_finite(node.inputs[1], depth - 1) and _is_finite(node.inputs[2], depth - 1)
-    if node := producer(value, "Expand", "Unsqueeze", "Squeeze", "Reshape", "Slice", "Transpose", "Identity"):
-        return _is_finite(node.inputs[0], depth - 1)
-    return False

@@ -71,7 +71,7 @@ def test_first_lowering_that_accepts() -> None:
     assert ops(made) == ["Neg", "Neg"]
     assert report.changed
     assert report.detail["lowered"] == {"Twice -> Neg": 2}
-    assert {skip.reason for skip in report.skipped} == {"Twice not lowered to Never: it is Tuesday"}
+    assert not report.skipped  # a refusal is news only where nothing else took the call
     assert made.graph.outputs[0].name == "s"
     assert not made.functions
     assert "optc" not in made.opset_imports
