@@ -93,7 +93,10 @@ def _without(name: str, harmless: object) -> Change:
             return None
         if harmless is not None and (attribute.is_ref() or attribute.value != harmless):
             return f"{name} is gone"
-        return lambda node, fresh: node.attributes.pop(name, None) and None
+        return edit
+
+    def edit(node: ir.Node, fresh: Names) -> None:
+        node.attributes.pop(name, None)
 
     return change
 

@@ -16,7 +16,7 @@ class Names:
     def fresh(self, stem: str) -> str:
         """``stem``, with a number where the model has such a name."""
         if self._taken is None:
-            bodies = (self._model.graph, *self._model.functions.values())
+            bodies: list[ir.Graph | ir.Function] = [self._model.graph, *self._model.functions.values()]
             self._taken = {value.name for body in bodies for value in body.inputs}
             self._taken |= {value.name for body in bodies for n in body.all_nodes() for value in n.outputs}
             for graph in (self._model.graph, *self._model.graph.subgraphs()):
