@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from optc.errors import UserError
 from optc.passbase import Feeds
+from optc.spool import Spool
 
 
 def load_feeds(path: Path) -> Feeds:
@@ -80,33 +81,38 @@ def load_calibration(text: str) -> Any:
     )
 
 
-def calibration_samples(calibration: Any, example: Feeds | None) -> list[Feeds]:
-    """Calibration data as feeds of the captured batch size.
+def calibration_samples(calibration: Any, example: Feeds | None) -> Sequence[Feeds]:
+    """Calibration data as feeds of the captured batch size, in memory that does not grow with their number.
 
     Args:
         calibration: a dict of arrays whose axis 0 is the batch axis, an iterable of such dicts, a callable
-            that returns either, or None.
+            that returns either, or None. A dict is sliced without copies; an iterable is gone through once.
         example: the captured example, whose batch size the slices get; None leaves the data as it is.
     """
     if calibration is None:
         return []
     if callable(calibration):
         calibration = calibration()
-    dicts: Iterable[Any] = [calibration] if isinstance(calibration, Mapping) else calibration
-    samples: list[Feeds] = []
-    for item in dicts:
-        if not isinstance(item, Mapping):
-            raise UserError(
-                f"calibration data must be dicts of arrays, not {type(item).__name__}",
-                hint="yield {input name: array}",
-            )
-        samples.extend(_slices({k: np.asarray(v) for k, v in item.items()}, example))
+    samples: Sequence[Feeds]
+    if isinstance(calibration, Mapping):
+        samples = _slices(_arrays(calibration), example)
+    else:
+        samples = Spool(feeds for item in calibration for feeds in _slices(_arrays(item), example))
     if not samples:
         raise UserError("the calibration data is empty", hint="give at least one sample")
     return samples
 
 
-def _slices(arrays: Feeds, example: Feeds | None) -> Iterable[Feeds]:
+def _arrays(item: Any) -> Feeds:
+    if not isinstance(item, Mapping):
+        raise UserError(
+            f"calibration data must be dicts of arrays, not {type(item).__name__}",
+            hint="yield {input name: array}",
+        )
+    return {name: np.asarray(value) for name, value in item.items()}
+
+
+def _slices(arrays: Feeds, example: Feeds | None) -> Sequence[Feeds]:
     if example is None:
         return [arrays]
     if set(arrays) != set(example):

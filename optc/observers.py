@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ class Compare:
 
     _NOISE = 1.25  # times the error of the lossy passes: what differently rounded codes may make of it
 
-    def __init__(self, samples: list[Feeds], max_error: float | None = None) -> None:
+    def __init__(self, samples: Sequence[Feeds], max_error: float | None = None) -> None:
         self._samples, self._max_error = samples, max_error
         self.oracle: oracle.Oracle | None = None
         self._lost = 0.0  # the relative error after the last lossy pass

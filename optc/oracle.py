@@ -12,6 +12,7 @@ import onnx_ir as ir
 from optc.difference import Comparison, Difference, difference
 from optc.errors import VerifyError
 from optc.session import ORT_ERRORS, open_session, run_session
+from optc.spool import Spool
 
 __all__ = ["Difference", "Oracle", "Skipped", "difference", "run"]
 
@@ -36,13 +37,13 @@ class Oracle:
     """What the captured model answers to some inputs; every later state of it is held against that.
 
     Args:
-        model: the captured model; it runs once here, and only the outputs are kept.
+        model: the captured model; it runs once here, and only the outputs are kept (in a file, if large).
         samples: feeds by input name, one dict per run; the differences are pooled over all of them.
     """
 
     def __init__(self, model: ir.Model, samples: Sequence[Mapping[str, Any]]) -> None:
-        self._samples = list(samples)
-        self._expected: list[dict[str, Any]] = []
+        self._samples = samples
+        self._expected: Sequence[dict[str, Any]] = []
         self.skipped: Skipped | None = None
         if not self._samples:
             self.skipped = Skipped("there are no sample inputs")
@@ -53,7 +54,7 @@ class Oracle:
 
     def _run_captured(self, model: ir.Model) -> None:
         try:
-            self._expected = list(_run_all(model, self._samples))
+            self._expected = Spool(_run_all(model, self._samples))
         except ORT_ERRORS as error:
             self.skipped = Skipped(f"the captured model fails on the sample inputs: {_first_line(error)}")
 
