@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import onnx_ir as ir
 
 from optc.target import Target
+from optc.trail import Trail
 
 Feeds = dict[str, Any]  # graph input name -> ndarray, list (sequence) or None (optional)
 
@@ -45,7 +46,8 @@ class Context:
     ``examples`` are feeds of the captured model (the first is the example input), ``calibration`` is what
     the user gave to calibrate with, and ``lowerings`` says per family which lowering legalize uses
     (``"inline"`` undoes the family, absent means the target's first). ``max_error``, and ``metric`` with
-    ``max_drop``, are what the user allows lossy passes; None is not given.
+    ``max_drop``, are what the user allows lossy passes; None is not given. ``trail`` follows and
+    limits the rewrites inside a pass.
     """
 
     target: Target
@@ -57,6 +59,7 @@ class Context:
     max_drop: float | None = None
     seed: int = 0
     threads: int | None = None
+    trail: Trail = field(default_factory=Trail)
     logger: logging.Logger = field(default_factory=lambda: logging.getLogger("optc"))
     progress: Callable[[Iterable[Any], str], Iterable[Any]] = _silent
 

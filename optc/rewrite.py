@@ -22,6 +22,7 @@ from onnx_ir.passes.common import InlinePass
 from optc import newnode
 from optc.newnode import Operand
 from optc.passbase import Skip
+from optc.trail import Trail
 
 DOMAIN = "optc"
 _BODY_HASH = "optc.body"
@@ -82,10 +83,13 @@ def opset(model: ir.Model) -> int:
     return model.opset_imports.get("", model.opset_imports.get("ai.onnx", 1))
 
 
-def outline(model: ir.Model, match: Match, *, producer_name: str = "fuse") -> ir.Node:
+def outline(
+    model: ir.Model, match: Match, *, producer_name: str = "fuse", trail: Trail | None = None
+) -> ir.Node:
     """Replaces a match by a call to a function with its body, and returns the call.
 
-    The matched nodes stay until :func:`remove_dead` finds that nothing reads them.
+    The matched nodes stay until :func:`remove_dead` finds that nothing reads them. ``trail`` is told which
+    values are about to stand for which.
     """
     function = _function_for(model, match)
     named = [o for o in match.outputs if o is not None]
@@ -105,6 +109,9 @@ def outline(model: ir.Model, match: Match, *, producer_name: str = "fuse") -> ir
     assert graph is not None
     results, after = newnode.build(_results(match, call))
     graph.insert_before(position, [*before, call, *after])
+    if trail is not None:
+        pairs = zip(match.outputs, results, strict=True)
+        trail.replacing(named, [new for old, new in pairs if old is not None and new is not None])
     for new, old in zip(results, match.outputs, strict=True):
         if old is not None:
             assert new is not None
@@ -205,13 +212,16 @@ class Fusions:
     skipped: list[Skip] = field(default_factory=list)
 
 
-def apply(patterns: Sequence[Pattern], model: ir.Model) -> Fusions:
-    """Runs the patterns in their order, each once over all nodes, in the main graph and in subgraphs."""
-    done = Fusions()
+def apply(patterns: Sequence[Pattern], model: ir.Model, trail: Trail | None = None) -> Fusions:
+    """Runs the patterns in their order, each once over all nodes, in the main graph and in subgraphs.
+
+    ``trail`` (of the pass's context) numbers the rewrites, and may end them early.
+    """
+    done, trail = Fusions(), trail or Trail()
     for pattern in patterns:
         for node in [n for n in model.graph.all_nodes() if _is_anchor(pattern, n)]:
-            if node.graph is not None:
-                _apply_at(pattern, node, model, done)
+            if node.graph is not None and trail.open:
+                _apply_at(pattern, node, model, done, trail)
     remove_unused(model)
     return done
 
@@ -230,7 +240,7 @@ def _is_anchor(pattern: Pattern, node: ir.Node) -> bool:
     return domain == pattern.domain and name in pattern.anchors
 
 
-def _apply_at(pattern: Pattern, node: ir.Node, model: ir.Model, done: Fusions) -> None:
+def _apply_at(pattern: Pattern, node: ir.Node, model: ir.Model, done: Fusions, trail: Trail) -> None:
     try:
         match = pattern.match(node, model)
         if match is None:
@@ -239,7 +249,8 @@ def _apply_at(pattern: Pattern, node: ir.Node, model: ir.Model, done: Fusions) -
     except NearMiss as miss:
         done.skipped.append(Skip(node.name or node.op_type, f"{pattern.name} not fused: {miss.reason}"))
         return
-    outline(model, match)
+    outline(model, match, trail=trail)
+    trail.applied(pattern.name, dict.fromkeys([node, *match.nodes]))
     remove_dead(match.nodes)
     done.matched[pattern.name] += 1
 

@@ -38,7 +38,7 @@ class Fuse(Pass):
     def run(self, model: ir.Model, ctx: Context) -> Report:
         """Applies the chosen patterns once each, in their order."""
         shapes.infer(model)
-        done = rewrite.apply(self._chosen(), model)
+        done = rewrite.apply(self._chosen(), model, ctx.trail)
         if done.matched:
             CommonSubexpressionEliminationPass()(model)  # layers share what was made of one mask or one table
         return Report(bool(done.matched), dict(done.matched), tuple(done.skipped))

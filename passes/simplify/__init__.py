@@ -74,7 +74,7 @@ class Simplify(Pass):
         }
         with overridable_defaults_hidden(model):
             for _ in range(_ROUNDS):
-                editor = Editor(model, Facts(model, declared))
+                editor = Editor(model, Facts(model, declared), ctx.trail)
                 found = _round(editor, folder)
                 matched += found
                 skips = tuple(editor.skips())  # each round looks at every node, so the last one has them all

@@ -30,6 +30,8 @@ def merge_equal_nodes(editor: Editor) -> int:
             key = _key(node)
             if key is None or node.graph is None:
                 continue
+            if not editor.trail.open:
+                return merged
             first = seen.setdefault(key, node)
             if first is node:
                 continue
@@ -37,6 +39,7 @@ def merge_equal_nodes(editor: Editor) -> int:
             for old, new in zip(list(node.outputs), first.outputs, strict=True):
                 if old.uses() or old.is_graph_output():
                     editor.replace(old, new)
+            editor.trail.applied("equal nodes merged", [node])
     return merged
 
 

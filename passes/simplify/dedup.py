@@ -28,10 +28,14 @@ def merge_equal_weights(editor: Editor) -> int:
             if first is None:
                 candidates.append(value)
                 continue
+            if not editor.trail.open:
+                return merged
             readers = [use.node for use in value.uses()]
+            editor.trail.replacing([value], [first])
             value.replace_all_uses_with(first)
             assert value.name is not None
             del graph.initializers[value.name]
+            editor.trail.applied("equal weights merged", readers)
             editor.enqueue(readers)
             merged += 1
     return merged

@@ -12,6 +12,7 @@ import numpy as np
 import onnx_ir as ir
 
 from optc.passbase import Skip
+from optc.trail import Trail
 
 from .dims import Dim
 from .facts import Facts, subgraphs
@@ -33,9 +34,10 @@ class Rule:
 class Editor:
     """Edits of one model; every edit puts the nodes around it back on the worklist."""
 
-    def __init__(self, model: ir.Model, facts: Facts) -> None:
+    def __init__(self, model: ir.Model, facts: Facts, trail: Trail | None = None) -> None:
         self.model = model
         self.facts = facts
+        self.trail = trail or Trail()
         self.opset = model.opset_imports.get("", 1)
         self.matched: Counter[str] = Counter()
         self._skipped: dict[ir.Node, dict[str, None]] = {}
@@ -73,8 +75,9 @@ class Editor:
         if any(attribute.is_ref() for attribute in node.attributes.values()):
             return 0
         for rule in rules:
-            if rule.apply(node, self):
+            if self.trail.open and rule.apply(node, self):
                 self.matched[rule.name] += 1
+                self.trail.applied(rule.name, [node])
                 self.enqueue([node])
                 return 1
         return 0
@@ -159,6 +162,7 @@ class Editor:
         if inherit:
             self.facts.inherit(old, new)
         readers = [use.node for use in old.uses()]
+        self.trail.replacing([old], [new])
         ir.convenience.replace_all_uses_with(old, new)
         self.enqueue(readers)
         self.enqueue([new.producer()])
@@ -185,6 +189,7 @@ class Editor:
     def set_input(self, node: ir.Node, index: int, value: ir.Value | None) -> None:
         """Makes ``node`` read ``value``; what it read before goes away when nothing else reads it."""
         old = node.inputs[index]
+        self.trail.editing(node)
         node.replace_input_with(index, value)
         self.enqueue([node])
         if old is not None:

@@ -46,6 +46,8 @@ class Folder:
         nodes = self._foldable(editor)
         done = 0
         for batch in _batches(nodes, editor):
+            if not editor.trail.open:
+                break
             done += self._fold_batch(batch, editor)
         return done
 
@@ -99,6 +101,8 @@ class Folder:
             self.failed.add(nodes[0])
             return 0
         for output, array in zip(wanted, results, strict=True):
+            if not editor.trail.open:
+                break
             made_by = output.producer()
             expected = static(editor.facts.shape(output))
             if array.dtype != _numpy_type(output) or array.shape != expected:
@@ -106,6 +110,7 @@ class Folder:
                 self.failed.update([made_by] if made_by is not None else [])
                 continue
             editor.replace(output, editor.constant(array, f"{output.name}_value"))
+            editor.trail.applied("constant folded", [made_by] if made_by is not None else [])
         return sum(node.graph is None for node in nodes)
 
 
