@@ -100,8 +100,8 @@ def compile(
     if (metric is None) != (max_drop is None):
         raise UserError("metric and max_drop belong together", hint="give both, or neither")
     request = Request(
-        target=_usable(registry.find_target(target)),
-        pipeline=_pipeline(registry.find_target(target), pipeline, level, calibration),
+        target=usable(registry.find_target(target)),
+        pipeline=choose_pipeline(registry.find_target(target), pipeline, level, calibration),
         explicit=pipeline is not None,
         gate=decisions is None and (gate if gate is not None else pipeline is None),
         gate_seconds=gate_seconds,
@@ -133,13 +133,17 @@ def open_model(source: str) -> ir.Model:
     return capture(source).model
 
 
-def _usable(target: Target) -> Target:
+def usable(target: Target) -> Target:
+    """The target, if this machine can compile for it."""
     if reason := target.check_machine():
         raise UserError(f"the target {target.name!r} cannot be used here: {reason}")
     return target
 
 
-def _pipeline(target: Target, pipeline: str | Pipeline | None, level: int, calibration: Any) -> Pipeline:
+def choose_pipeline(
+    target: Target, pipeline: str | Pipeline | None, level: int, calibration: Any
+) -> Pipeline:
+    """The pipeline that was given, as text or parsed, or else that of a level of the target."""
     if isinstance(pipeline, Pipeline):
         return pipeline
     if pipeline is not None:
@@ -184,7 +188,7 @@ def _compile(
         watchers.insert(1, observers.Dump(Path(dump)))
     for watcher in watchers:
         watcher.start(captured.model)
-    raised = _raise_opset(captured, request.target, compare)
+    raised = raise_opset(captured, request.target, compare)
     plain = captured.model.clone()
     model, records = request.pipeline.run(captured.model, ctx, watchers)
     if request.gate:
@@ -222,7 +226,7 @@ def _compile(
     )
 
 
-def _raise_opset(captured: Captured, target: Target, compare: observers.Compare) -> dict[str, Any]:
+def raise_opset(captured: Captured, target: Target, compare: observers.Compare) -> dict[str, Any]:
     """Brings the captured model to the newest operator set of the target, where its meaning allows it."""
     if target.max_opset is None:
         return {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -21,6 +21,7 @@ class Record:
     report: Report
     seconds: float
     before: ir.Model  # what the pass was given; shares its tensors
+    fusing: Pass | None = None  # the pass that fused earlier, and fuses again behind a plain pass
     undone: str | None = None  # why its effect was taken back
     findings: dict[str, object] = field(default_factory=dict)
 
@@ -60,25 +61,38 @@ class Pipeline:
         ``first`` is the number of the first pass, when this is not the beginning. The observers have been
         started.
         """
-        records: list[Record] = []
+        result, records = model, list[Record]()
+        for record, result in self.walk(model, ctx):
+            for observer in observers:
+                record.undone = record.undone or observer.after(first + len(records), record, model)
+            records.append(record)
+        return records[-1].before.clone() if records and records[-1].undone else result, records
+
+    def walk(self, model: ir.Model, ctx: Context) -> Iterator[tuple[Record, ir.Model]]:
+        """Runs one pass after the other, and yields its record and the model as it left it.
+
+        When the caller sets ``undone`` in the record, the next pass gets what this one was given.
+        """
         fusing: Pass | None = None  # the pass that put fused functions into the graph
         for step in ctx.progress(self.passes, "passes"):
             before = model.clone()
             started = time.perf_counter()
-            if step.plain and rewrite.inline(model) and fusing is not None:
-                report = step.run(model, ctx)
-                fusing.run(model, ctx)
-            else:
-                report = step.run(model, ctx)
-            record = Record(step, report, time.perf_counter() - started, before)
+            report = run_pass(step, model, ctx, fusing)
+            record = Record(step, report, time.perf_counter() - started, before, fusing)
             if _has_functions(model) and not _has_functions(before):
                 fusing = step
-            for observer in observers:
-                record.undone = record.undone or observer.after(first + len(records), record, model)
+            yield record, model
             if record.undone:
                 model = before.clone()
-            records.append(record)
-        return model, records
+
+
+def run_pass(step: Pass, model: ir.Model, ctx: Context, fusing: Pass | None = None) -> Report:
+    """Runs a pass in place; one that needs plain nodes gets them, and ``fusing`` runs again behind it."""
+    if not (step.plain and rewrite.inline(model) and fusing is not None):
+        return step.run(model, ctx)
+    report = step.run(model, ctx)
+    fusing.run(model, ctx)
+    return report
 
 
 def _has_functions(model: ir.Model) -> bool:
