@@ -64,7 +64,7 @@ class Pipeline:
         result, records = model, list[Record]()
         for record, result in self.walk(model, ctx):
             for observer in observers:
-                record.undone = record.undone or observer.after(first + len(records), record, model)
+                record.undone = record.undone or observer.after(first + len(records), record, result)
             records.append(record)
         return records[-1].before.clone() if records and records[-1].undone else result, records
 
