@@ -1,0 +1,103 @@
+"""Maps in place of removed layers: the closed forms are the optimum, and they help where it counts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from layered_network import CALIBRATION, DEPTH, WIDTH, Encoder, compiled
+from torch import nn
+
+from optc.passes.skip_layers._compensate import Moments, fit_diagonal, fit_linear
+
+RNG = np.random.default_rng(0)
+
+
+def moments(x: np.ndarray, y: np.ndarray) -> Moments:
+    found = Moments()
+    for rows in np.array_split(np.arange(len(x)), 7):  # streamed
+        found.add(x[rows], y[rows])
+    return found
+
+
+def test_linear_is_least_squares() -> None:
+    x = RNG.standard_normal((400, 6))
+    y = x @ RNG.standard_normal((6, 6)) + 3 + 0.01 * RNG.standard_normal((400, 6))
+    fit = fit_linear(moments(x[:300], y[:300]), moments(x[300:], y[300:]))
+    solution, *_ = np.linalg.lstsq(np.column_stack([x, np.ones(400)]), y, rcond=None)
+    np.testing.assert_allclose(fit.weight, solution[:-1], atol=1e-3)
+    np.testing.assert_allclose(fit.bias, solution[-1], atol=1e-3)
+    judged = np.linalg.norm(x[300:] @ fit.weight + fit.bias - y[300:]) / np.linalg.norm(y[300:])
+    assert fit.error == pytest.approx(judged, rel=0.1)
+    assert fit.identity == pytest.approx(np.linalg.norm(x[300:] - y[300:]) / np.linalg.norm(y[300:]))
+
+
+def test_noise_makes_linear_shrink_to_identity() -> None:
+    x = RNG.standard_normal((60, 20))
+    y = x + 5 * RNG.standard_normal((60, 20))
+    held = RNG.standard_normal((2000, 20))
+    fit = fit_linear(moments(x, y), moments(held, held))
+    assert np.abs(fit.weight - np.eye(20)).max() < 0.2
+
+
+def test_diagonal_is_one_regression_per_channel() -> None:
+    x = RNG.standard_normal((300, 5)) + 2
+    y = x * [1, 2, -1, 0.5, 0] + [0, 1, 2, 3, 4]
+    fit = fit_diagonal(moments(x[:200], y[:200]), moments(x[200:], y[200:]))
+    np.testing.assert_allclose(fit.weight, [1, 2, -1, 0.5, 0], atol=1e-6)
+    np.testing.assert_allclose(fit.bias, [0, 1, 2, 3, 4], atol=1e-6)
+    assert fit.error < 1e-6
+
+
+@pytest.mark.parametrize("style", ["pre", "post"])
+@pytest.mark.parametrize("compensate", ["diagonal", "linear", "true"])
+def test_compensation_brings_the_answers_nearer(style: str, compensate: str) -> None:
+    module = Encoder(style)
+    x = torch.randn(2, 6, WIDTH, generator=torch.Generator().manual_seed(7))
+    expected = module(x)
+    bare, _ = compiled(module, "method=influence, count=1", calibration=CALIBRATION)
+    options = f"method=influence, count=1, compensate={compensate}"
+    better, row = compiled(module, options, calibration=CALIBRATION)
+    assert (better(x) - expected).norm() < (bare(x) - expected).norm()
+    [note] = row["detail"]["compensation"]
+    assert note["held_out_error"] < note["identity_error"]
+
+
+def test_a_diagonal_map_folds_into_the_norm_before_it() -> None:
+    """Post-norm: only the removed layer read that norm, so its affine takes the map and no node is added."""
+    options = "method=influence, count=1, compensate=%s"
+    bare, _ = compiled(Encoder("post"), options % "false", calibration=CALIBRATION)
+    folded, row = compiled(Encoder("post"), options % "diagonal", calibration=CALIBRATION)
+    assert row["matched"]["replaced by diagonal, folded into the norm before it map"] == 1
+    assert len(list(folded.model.graph)) == len(list(bare.model.graph))
+
+
+def test_neighbours_share_one_map() -> None:
+    options = "method=similarity, count=2, compensate=linear"
+    _, row = compiled(Encoder("pre"), options, calibration=CALIBRATION)
+    [note] = row["detail"]["compensation"]
+    assert len(note["pieces"]) == 2
+
+
+def test_too_little_data_for_a_matrix_is_said() -> None:
+    few = {"x": CALIBRATION["x"][:2, :6]}
+    _, row = compiled(Encoder("pre"), "count=1, compensate=linear", calibration=few)
+    assert any("too few for a linear map" in skip["reason"] for skip in row["skipped"])
+
+
+def test_terms_of_a_sum_are_not_compensated() -> None:
+    options = "method=influence, scope=attention, count=1, compensate=true"
+    _, row = compiled(Encoder("parallel"), options, calibration=CALIBRATION)
+    assert any("term of a sum" in skip["reason"] for skip in row["skipped"])
+
+
+def test_search_without_a_budget_for_all_sets_still_finds_the_dead_layer() -> None:
+    module = Encoder("pre")
+    with torch.no_grad():
+        for layer in (1, 3):
+            for part in (module.layers[layer].attention.out, module.layers[layer].mlp[2]):
+                assert isinstance(part, nn.Linear)
+                part.weight.zero_(), part.bias.zero_()
+    _, row = compiled(module, "method=search, count=2, budget=100", calibration=CALIBRATION)
+    assert row["detail"]["layers"] == [1, 3]
+    assert DEPTH == 5
