@@ -22,6 +22,7 @@ from onnx_ir.passes.common import InlinePass
 from optc import newnode
 from optc.newnode import Operand
 from optc.passbase import Skip
+from optc.removal import detach
 from optc.trail import Trail
 
 DOMAIN = "optc"
@@ -199,8 +200,8 @@ def remove_dead(nodes: Iterable[ir.Node]) -> None:
         node = waiting.pop()
         if node.graph is None or any(output.uses() or output.is_graph_output() for output in node.outputs):
             continue
-        producers = [value.producer() for value in node.inputs if value is not None]
-        node.graph.remove(node, safe=True)
+        producers = [value.producer() for value in detach(node)]
+        node.graph.remove(node)
         waiting += [producer for producer in producers if producer is not None]
 
 

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 import onnx_ir as ir
-from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from optc import rewrite
+from optc import removal, rewrite
 from optc.analysis import shapes
 from optc.errors import UserError
 from optc.passbase import Context, Pass, Report, Skip
@@ -39,7 +38,7 @@ class Legalize(Pass):
         inlined = rewrite.inline(model)
         changed = done.changed or inlined or bool(done.lowered)
         if changed:
-            RemoveUnusedNodesPass()(model)  # weights whose packed copies took their place among them
+            removal.remove_unused(model)  # weights whose packed copies took their place among them
             ctx.target.finalize(model)
             shapes.infer(model)
         lowered, undone = (dict(sorted(found.items())) for found in (done.lowered, done.inlined))

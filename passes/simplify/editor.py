@@ -12,10 +12,11 @@ import numpy as np
 import onnx_ir as ir
 
 from optc.passbase import Skip
+from optc.removal import detach
 from optc.trail import Trail
 
 from .dims import Dim
-from .facts import Facts, subgraphs
+from .facts import Facts
 
 logger = logging.getLogger("optc.simplify")
 
@@ -209,7 +210,7 @@ class Editor:
             node = dead.pop()
             if node.graph is None or any(o.uses() or o.is_graph_output() for o in node.outputs):
                 continue
-            inputs = _detach(node)
+            inputs = detach(node)
             node.graph.remove(node)
             removed = True
             for value in inputs:
@@ -271,19 +272,6 @@ def attribute(node: ir.Node, name: str, default: Any) -> Any:
 def operand(node: ir.Node, index: int) -> ir.Value | None:
     """An input, None where it is omitted."""
     return node.inputs[index] if index < len(node.inputs) else None
-
-
-def _detach(node: ir.Node) -> list[ir.Value]:
-    """Unhooks a node, and what is in its subgraphs, from the values they read; returns those values."""
-    read = [value for value in node.inputs if value is not None]
-    for index in range(len(node.inputs)):
-        node.replace_input_with(index, None)
-    for subgraph in subgraphs(node):
-        inside = list(subgraph)
-        for inner in inside:
-            read.extend(_detach(inner))
-        subgraph.remove(inside)
-    return read
 
 
 def _names(model: ir.Model) -> set[str]:
