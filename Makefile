@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 JOBS ?= 2
+MINUTES ?= 10
 
 .DEFAULT_GOAL := help
 
@@ -36,6 +37,9 @@ check: lint  ## ruff, mypy and the fast tests
 bench: $(READY)  ## MiniLM against ONNX Runtime and onnxscript, interleaved
 	$(BIN)/python benchmarks/minilm.py
 
+fuzz: $(READY)  ## random graphs against the oracle: make fuzz MINUTES=60 JOBS=2
+	$(BIN)/python -m tests.fuzz --minutes $(MINUTES) --jobs $(JOBS)
+
 test-oldest:  ## the suite on the oldest supported versions
 	$(PYTHON) -m venv .venv-oldest
 	.venv-oldest/bin/python -m pip install --disable-pip-version-check -q torch==2.11.0 setuptools==84.2.1
@@ -45,4 +49,4 @@ test-oldest:  ## the suite on the oldest supported versions
 clean:  ## remove the virtual environment and caches
 	rm -rf $(VENV) .venv-oldest .pytest_cache .mypy_cache .ruff_cache build *.egg-info
 
-.PHONY: help setup demo test lint check bench test-oldest clean
+.PHONY: help setup demo test lint check bench fuzz test-oldest clean

@@ -8,18 +8,25 @@ import numpy as np
 import onnx_ir as ir
 
 from optc.newnode import New, Operand, constant
+from optc.rewrite import NearMiss
 
 
 def element_type(x: Operand) -> ir.DataType:
-    """The element type of a value that is known to have one."""
-    assert x.dtype is not None
+    """The element type of a value; a near miss where shape inference did not find it."""
+    if x.dtype is None:
+        raise NearMiss(f"the element type of {_label(x)} is not known")
     return x.dtype
 
 
 def dims(x: Operand) -> list[int | ir.SymbolicDim]:
-    """The dimensions of a value that is known to have a rank."""
-    assert x.shape is not None
+    """The dimensions of a value; a near miss where shape inference did not find its rank."""
+    if x.shape is None:
+        raise NearMiss(f"the rank of {_label(x)} is not known")
     return list(x.shape)
+
+
+def _label(x: Operand) -> str:
+    return repr(x.name) if isinstance(x, ir.Value) else x.op_type
 
 
 def typed(x: ir.Value, like: ir.Value, shape: ir.Shape) -> ir.Value:

@@ -162,6 +162,8 @@ def affine(core: Core, start: ir.Value, axis: int, *, shift: bool) -> Affine:
         _step("Add", found, normal)
     if found.gamma is None:
         found.gamma = _ones(found.output, normal)
+    if match.rank(found.output) != match.rank(core.d):  # an epsilon of shape [1,1] on a vector
+        raise NearMiss("its constants raise the rank of the result")
     return found
 
 

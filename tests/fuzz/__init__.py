@@ -1,0 +1,1 @@
+"""Random graphs over the operators that passes touch, run through random pipelines against the oracle."""

@@ -1,0 +1,159 @@
+"""Runs a case: captures it, runs its pipeline and legalize, compares every state with what it came from."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from optc import observers, registry, verify
+from optc.capture import capture
+from optc.difference import difference
+from optc.errors import OptcError
+from optc.passbase import Context
+from optc.pipeline import Pipeline
+from optc.session import ORT_ERRORS, open_session, run_session
+
+from . import builder, noise
+from .case import Case, Feeds
+
+Outputs = Mapping[str, Any]
+
+# Rewrites that sum in another order: equal for finite numbers, but infinity times zero may come or go.
+_REGROUPING = frozenset({"two linear maps merged", "batch norm folded"})
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is wrong: after which pass, and a line that says what."""
+
+    kind: str  # "wrong answer", "crash", "refused"
+    stage: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} after {self.stage}: {self.what}"
+
+
+@dataclass(frozen=True)
+class State:
+    """The model after a step, and what the step may do to its results."""
+
+    stage: str
+    model: ir.Model
+    exact: bool = True
+    regrouped: bool = False  # infinities and NaN may take each other's place
+    removed: bool = False  # parts are gone: only types and shapes stay
+
+
+class Invalid(Exception):
+    """ONNX Runtime cannot run the model itself: nothing to hold anything against."""
+
+
+def check(case: Case) -> Finding | None:
+    """The first thing that goes wrong, or None.
+
+    Raises:
+        Invalid: the model does not run on any of its feeds.
+    """
+    feeds = _usable(case)
+    with contextlib.redirect_stderr(io.StringIO()):
+        try:
+            captured = capture(case.model, inputs=feeds[0]).model
+        except OptcError as error:
+            return Finding("refused", "capture", str(error))
+        plain = captured.clone()
+        expected = _run(plain, feeds)
+        stage = "capture"
+        try:
+            for state in states(case, captured, feeds):
+                stage = state.stage
+                found = _run(state.model, feeds)
+                if wrong := _compared(state, plain, feeds, expected, found):
+                    return Finding("wrong answer", stage, wrong)
+                if not state.exact:  # what follows keeps what this pass made of the model
+                    plain, expected = state.model.clone(), found
+        except Exception as error:  # whatever a pass raises is what is looked for here
+            line = str(error).strip().split("\n")[0]
+            return Finding("crash", f"{stage} (in what comes next)", f"{type(error).__name__}: {line}")
+    return None
+
+
+def states(case: Case, model: ir.Model, feeds: list[Feeds]) -> Iterator[State]:
+    """The model after every pass; the verifier looks at each."""
+    ctx = Context(
+        target=registry.find_target("cpu"),
+        examples=feeds,
+        calibration=feeds,
+        lowerings=case.lowerings,
+        threads=1,
+    )
+    watcher = observers.Verify()
+    watcher.start(model)
+    yield State("capture", model)
+    regrouped = False
+    steps = Pipeline.parse(case.pipeline).walk(model, ctx)
+    for number, (record, model) in enumerate(steps):
+        watcher.after(number, record, model)
+        regrouped |= not _REGROUPING.isdisjoint(record.report.matched)
+        step, exact = record.step.name, record.step.exact or not record.report.changed
+        yield State(f"{step} (pass {number + 1})", model, exact, regrouped, removed=step == "skip-layers")
+    model, _ = Pipeline((registry.find_pass("legalize")(),)).run(model, ctx, [watcher])
+    verify.verify(model, target=ctx.target, after="legalize")
+    yield State("legalize", model, regrouped=regrouped)
+
+
+def _usable(case: Case) -> list[Feeds]:
+    try:
+        session = builder.session(case.model)
+    except ORT_ERRORS as error:
+        raise Invalid(str(error)) from error
+    usable = []
+    for feeds in case.feeds:
+        with contextlib.suppress(*ORT_ERRORS):
+            session.run(None, feeds)
+            usable.append(feeds)
+    if not usable:
+        raise Invalid("no feeds run")
+    return usable
+
+
+def _run(model: ir.Model, feeds: list[Feeds]) -> list[Outputs]:
+    session = open_session(model, optimize=False, threads=1)
+    return [run_session(session, each) for each in feeds]
+
+
+def _compared(
+    state: State, plain: ir.Model, feeds: list[Feeds], expected: list[Outputs], found: list[Outputs]
+) -> str | None:
+    for each, wanted, given in zip(feeds, expected, found, strict=True):
+        if state.regrouped:
+            wanted, given = _without_infinities(wanted), _without_infinities(given)
+        result = difference(wanted, given)
+        if result.exact or (state.removed and _same_types(wanted, given)):
+            continue
+        if noise.explains(plain, each, wanted, result, noise.LAST_BITS if state.exact else noise.COARSE):
+            continue
+        return result.reason or f"relative error {result.rel_l2:.2g} at {result.output}"
+    return None
+
+
+def _without_infinities(outputs: Outputs) -> Outputs:
+    return {name: _no_infinity(value) for name, value in outputs.items()}
+
+
+def _no_infinity(value: Any) -> Any:
+    if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
+        return value
+    return np.where(np.isinf(value), value.dtype.type(np.nan), value)
+
+
+def _same_types(wanted: Outputs, given: Outputs) -> bool:
+    return {n: (a.dtype, a.shape) for n, a in wanted.items()} == {
+        n: (a.dtype, a.shape) for n, a in given.items()
+    }

@@ -1,0 +1,119 @@
+"""Whether rounding alone can explain a difference.
+
+A graph that subtracts nearly equal numbers, or compares and rounds them, turns the last bit of a value into
+anything. So before a difference is called wrong, the model runs again with every float value moved at random:
+by its last bits, or behind a lossy pass by what eight bits cannot tell apart. What moves as far as the
+difference by that has no defined value to hold it to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from optc.difference import Difference, difference
+from optc.session import ORT_ERRORS, open_session, run_session
+
+_DTYPES = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16)
+_TRIES = 4
+
+
+@dataclass(frozen=True)
+class Noise:
+    """How far values are moved."""
+
+    relative: Mapping[ir.DataType, float] = field(default_factory=dict)  # to each element
+    of_largest: float = 0.0  # to the largest element of its tensor
+    slack: float = 8.0  # a rewrite may round in several places where one value was moved
+
+
+LAST_BITS = Noise({ir.DataType.FLOAT: 2**-22, ir.DataType.DOUBLE: 2**-50, ir.DataType.FLOAT16: 2**-10})
+COARSE = Noise(of_largest=1 / 64)
+
+
+def explains(
+    plain: ir.Model,
+    feeds: Mapping[str, Any],
+    expected: Mapping[str, Any],
+    found: Difference,
+    noise: Noise = LAST_BITS,
+) -> bool:
+    """Whether moving the values moves the outputs about as far."""
+    values = _values(plain, feeds)
+    if noise.of_largest and not all(np.isfinite(array).all() for array in values.values()):
+        return True  # a NaN, or infinity, has no codes of eight bits
+    for seed in range(_TRIES):
+        given = {} if noise.of_largest else feeds  # a caller's numbers are rounded by quantizing only
+        movable = {name: array for name, array in values.items() if name not in given}
+        steps = _steps(movable, noise, np.random.default_rng(seed))
+        session = open_session(_moved(plain, steps), optimize=False, threads=1)
+        try:
+            moved = difference(expected, run_session(session, feeds))
+        except ORT_ERRORS:
+            return False
+        if moved.excess * noise.slack >= found.excess:
+            return True
+    return False
+
+
+def _values(plain: ir.Model, feeds: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """What the float values of the main graph are on these feeds, its inputs among them."""
+    copy = plain.clone()
+    for node in copy.graph:
+        for value in node.outputs:
+            if value.name and value.dtype in _DTYPES and not value.is_graph_output():
+                copy.graph.outputs.append(value)
+    found = {**feeds, **run_session(open_session(copy, optimize=False, threads=1), feeds)}
+    return {n: a for n, a in found.items() if isinstance(a, np.ndarray) and a.dtype.kind == "f"}
+
+
+def _steps(values: Mapping[str, np.ndarray], noise: Noise, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """What is added to each value."""
+    steps = {}
+    for name, array in values.items():
+        relative = noise.relative.get(ir.DataType.from_numpy(array.dtype), 0.0)
+        with np.errstate(over="ignore", invalid="ignore"):
+            size = np.abs(array) * relative + np.abs(array).max(initial=0) * noise.of_largest
+            step = rng.integers(-1, 2, array.shape) * np.where(np.isfinite(size), size, 0)
+            steps[name] = np.asarray(step).astype(array.dtype)
+    return steps
+
+
+def _moved(plain: ir.Model, steps: Mapping[str, np.ndarray]) -> ir.Model:
+    copy = plain.clone()
+    first = next(iter(copy.graph), None)
+    for value in copy.graph.inputs:
+        if value.name in steps and first is not None:
+            _move(copy.graph, None, value, steps[value.name], first)
+    for node in list(copy.graph):
+        for value in node.outputs:
+            if value.name in steps and value.dtype in _DTYPES:
+                _move(copy.graph, node, value, steps[value.name], first)
+    return copy
+
+
+def _move(
+    graph: ir.Graph, node: ir.Node | None, value: ir.Value, step: np.ndarray, first: ir.Node | None
+) -> None:
+    assert value.dtype is not None and value.name is not None
+    added = ir.Value(name=f"{value.name}__step", const_value=ir.tensor(step))
+    added.type, added.shape = ir.TensorType(value.dtype), ir.Shape(step.shape)
+    graph.register_initializer(added)
+    readers = list(value.uses())
+    result = ir.Value(name=f"{value.name}__moved", type=value.type, shape=value.shape)
+    if node is not None:  # results keep their names, inputs keep theirs
+        result.name, value.name = value.name, f"{value.name}__exact"
+        for index, output in enumerate(graph.outputs):
+            if output is value:
+                graph.outputs[index] = result
+    for use in readers:
+        use.node.replace_input_with(use.idx, result)
+    move = ir.node("Add", [value, added], outputs=[result], name=f"{result.name}__move")
+    if node is not None:
+        graph.insert_after(node, move)
+    elif first is not None:
+        graph.insert_before(first, move)
