@@ -23,6 +23,33 @@ def test_the_tour_runs() -> None:
     assert "kinds: ['MultiHeadAttention', 'PackedLinear', 'SkipLayerNorm']" in done.stdout
 
 
+def test_a_depthwise_network_keeps_its_accuracy_in_int8(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    import digits_int8
+    import torch
+
+    (x, y), (test_x, test_y) = digits_int8.digits()
+    torch.manual_seed(0)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # networks this small only wait for a second one
+    module = digits_int8.train(digits_int8.MobileNet(), x, y, epochs=4)
+    torch.set_num_threads(threads)
+    exact = digits_int8.compiled(module, x)
+    int8 = digits_int8.compiled(module, x, digits_int8.INT8)
+    before, after = (digits_int8.accuracy(artifact, test_x, test_y) for artifact in (exact, int8))
+    assert before > 90 and before - after <= 0.5
+    assert digits_int8.kilobytes(int8) < digits_int8.kilobytes(exact)
+
+
+@pytest.mark.slow
+def test_int8_on_digits_in_full() -> None:
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / "digits_int8.py"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("int8") == 3
+
+
 @pytest.mark.slow
 def test_minilm_through_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(EXAMPLES))
