@@ -70,18 +70,20 @@ def _inline_undone(model: ir.Model, ctx: Context, done: _Done) -> None:
 def _lower(call: ir.Node, model: ir.Model, ctx: Context, done: _Done) -> None:
     kind, where = str(rewrite.kind(call)), call.name or call.op_type
     function = model.functions[call.op_identifier()]
-    refused = []
+    refused: dict[str, Skip] = {}
     for lowering in candidates(ctx.target, kind, ctx.lowerings) if ctx.trail.open else ():
         result = lowering.lower(call, function, model)
         if isinstance(result, str):
-            refused.append(Skip(where, f"{kind} not lowered to {lowering.name}: {result}"))
+            refused[lowering.name] = Skip(where, f"{kind} not lowered to {lowering.name}: {result}")
             continue
         ctx.trail.replacing(call.outputs, result)
         _replace(call, result)
         ctx.trail.applied(f"{kind} -> {lowering.name}", [call])
         done.lowered[f"{kind} -> {lowering.name}"] += 1
+        if unmet := refused.get(ctx.lowerings.get(lowering.family, "")):
+            done.skipped.append(unmet)  # news, though lowered: it is not what was decided
         return
-    done.skipped += refused
+    done.skipped += refused.values()
     done.inlined[kind] += 1
 
 

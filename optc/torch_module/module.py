@@ -18,6 +18,7 @@ from optc.errors import UserError
 from optc.match import constant
 from optc.rewrite import opset
 
+from .attention import ATTENTION_OPS
 from .contrib import CONTRIB_OPS
 from .neural import NEURAL_OPS
 from .pointwise import POINTWISE_OPS
@@ -27,11 +28,14 @@ from .table import Call, Op
 if TYPE_CHECKING:
     from optc.artifact import Artifact
 
+_STANDARD = {**POINTWISE_OPS, **SHAPING_OPS, **NEURAL_OPS, **ATTENTION_OPS}
 _OPS: dict[tuple[str, str], Op] = {
-    **{("", name): op for name, op in {**POINTWISE_OPS, **SHAPING_OPS, **NEURAL_OPS}.items()},
+    **{("", name): op for name, op in _STANDARD.items()},
     **{("com.microsoft", name): op for name, op in CONTRIB_OPS.items()},
 }
+# Where more than the first output is made: all of them, or so many.
 _ALL_OUTPUTS = ("Split", "Dropout", "SkipLayerNormalization", "SkipSimplifiedLayerNormalization")
+_FIRST_OUTPUTS = {"Attention": 3}
 
 
 @dataclass(frozen=True)
@@ -166,7 +170,8 @@ def _wants_more(node: ir.Node) -> bool:
     """Whether somebody reads an output that the translation does not make."""
     if node.op_type in _ALL_OUTPUTS:
         return False
-    return any(value.uses() or value.is_graph_output() for value in node.outputs[1:])
+    first = _FIRST_OUTPUTS.get(node.op_type, 1)
+    return any(value.uses() or value.is_graph_output() for value in node.outputs[first:])
 
 
 def _attribute(attribute: ir.Attr) -> Any:

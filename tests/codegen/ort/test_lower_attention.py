@@ -264,14 +264,15 @@ def test_older_and_newer_opsets(opset: int) -> None:
 def test_half_precision_is_inlined_and_says_why() -> None:
     lowered, report = legalized(attention(code="e"))
     assert "Softmax" in ops(lowered)
-    assert report.skipped[0].node == "call0"
-    assert "no CPU kernel of com.microsoft.MultiHeadAttention for float16" in report.skipped[0].reason
+    assert {skip.node for skip in report.skipped} == {"call0"}
+    reason = "no CPU kernel of com.microsoft.MultiHeadAttention for float16"
+    assert any(reason in skip.reason for skip in report.skipped)
 
 
 def test_scale_zero_is_refused() -> None:
     lowered, report = legalized(attention(scale=0.0))
     assert "Softmax" in ops(lowered)
-    assert "scale of 0" in report.skipped[0].reason
+    assert any("scale of 0" in skip.reason for skip in report.skipped)
 
 
 def test_undone_family_is_inlined() -> None:
