@@ -140,10 +140,11 @@ def _loosen(
         if any(isinstance(d, int) and d != 1 for d in met):
             continue
         symbols = [d for d in met if isinstance(d, ir.SymbolicDim)]
-        if _is_known(declared, rank, axis):
-            continue
         if symbols:
-            dims[axis] = _merged(symbols) or ctx.new_symbolic_dim()
+            known = _declared(declared, rank, axis)
+            if known is None or _is_fresh(known):
+                known = _merged(symbols) or known or ctx.new_symbolic_dim()
+            dims[axis] = known
     if dims != list(shape):
         output.shape = ir.Shape(dims)
 
@@ -165,10 +166,16 @@ def _caps(capped: ir.SymbolicDim, dim: ir.SymbolicDim) -> bool:
     return match is not None and int(match[1]) > 1 and match[2] == dim.value
 
 
-def _is_known(declared: ir.Shape | None, rank: int, axis: int) -> bool:
-    if declared is None or len(declared) != rank:
-        return False
-    return isinstance(declared[axis], int) or not declared.is_unknown_dim(axis)
+def _declared(declared: ir.Shape | None, rank: int, axis: int) -> Dim | None:
+    """What was known of the dim before, such as the fresh symbol of an earlier inference."""
+    if declared is None or len(declared) != rank or declared.is_unknown_dim(axis):
+        return None
+    return declared[axis]
+
+
+def _is_fresh(dim: Dim) -> bool:
+    """Whether it is a symbol that an earlier inference made up, and not what the model says."""
+    return isinstance(dim, ir.SymbolicDim) and re.fullmatch(r"_d\d+", dim.value or "") is not None
 
 
 def _same(a: ir.SymbolicDim, b: ir.SymbolicDim) -> bool:
@@ -191,9 +198,8 @@ def _slice(library: Rule) -> Rule:
             return
         dims = list(output.shape)
         for axis, (whole, part) in enumerate(zip(data.shape, output.shape, strict=True)):
-            guessed = isinstance(part, int) and not isinstance(whole, int)
-            if guessed and not _is_known(declared, len(dims), axis):
-                dims[axis] = ctx.new_symbolic_dim()
+            if isinstance(part, int) and not isinstance(whole, int):
+                dims[axis] = _declared(declared, len(dims), axis) or ctx.new_symbolic_dim()
         output.shape = ir.Shape(dims)
 
     return rule

@@ -155,6 +155,24 @@ def test_notes_do_not_reach_the_file_and_do_not_pose_as_data() -> None:
     assert not values["y"].metadata_props and values["y"].const_value is None
 
 
+def test_second_inference_does_not_take_a_bound_for_a_size() -> None:
+    """The dim of the slice is unknown the first time; the library's guess must not refine it later."""
+    model = ir.from_onnx_text(
+        HEAD
+        + """g (float[B,N] x) => (y) <int64[1] s = {0}, int64[1] e = {10}, int64[1] a = {1}>
+            { t = Slice(x, s, e, a)  y = Neg(t) }"""
+    )
+    for _ in range(2):
+        shapes.infer(model)
+        assert isinstance(model.graph.outputs[0].shape[1], ir.SymbolicDim)
+
+
+@pytest.mark.parametrize("declared", ["5", "out"])
+def test_what_a_model_declares_is_kept(declared: str) -> None:
+    text = f"g (float[n] x, float[n] y) => (float[{declared}] z) {{ z = Add(x, y) }}"
+    assert str(inferred(text)["z"].shape) == f"[{declared}]"
+
+
 def test_twice_is_once() -> None:
     model = ir.from_onnx_text(HEAD + "g (float[A] a, float[B] b) => (y) { t = Add(a, b)  y = NonZero(t) }")
     shapes.infer(model)
