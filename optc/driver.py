@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
 
-from optc import data, gating, manifest, observers, opsets, registry, report, verify
+from optc import data, gating, holdout, lossy, manifest, observers, opsets, registry, report, verify
+from optc.allowance import Allowance
 from optc.artifact import Artifact
 from optc.capture import Captured, capture
 from optc.cores import physical_cores
 from optc.errors import InvalidModel, UserError
 from optc.passbase import Context
 from optc.pipeline import Observer, Pipeline, Record
-from optc.session import open_session, run_session
 from optc.target import Target
 
 Progress = Callable[[Iterable[Any], str], Iterable[Any]]
@@ -35,7 +34,7 @@ class Request:
     gate: bool
     gate_seconds: float
     decisions: Mapping[str, str] | None
-    max_error: float | None
+    allowance: Allowance
     metric: Callable[..., float] | None
     max_drop: float | None
     threads: int
@@ -78,7 +77,8 @@ def compile(
         dynamic_shapes: as `torch.export.export` takes them.
         calibration: a dict of arrays whose axis 0 is the batch axis, an iterable of input dicts, or a
             callable that returns either; lossy passes calibrate on it, and errors are taken on it.
-        max_error: the largest relative L2 error that a lossy pass may have.
+        max_error: the largest relative L2 error that lossy passes may have; None is 0.1 at the levels that
+            have such passes, unless there is a metric.
         metric: ``metric(run) -> float``, higher is better, where ``run`` maps inputs to outputs by name.
         max_drop: how much worse (absolute) the metric may get.
         gate: measure on this machine and undo what does not pay; None is yes for levels and no for an
@@ -106,7 +106,9 @@ def compile(
         gate=decisions is None and (gate if gate is not None else pipeline is None),
         gate_seconds=gate_seconds,
         decisions=None if decisions is None else manifest.read(Path(decisions)).decisions,
-        max_error=max_error,
+        allowance=Allowance(max_error)
+        if pipeline is not None
+        else Allowance.of_level(level, max_error, has_metric=metric is not None),
         metric=metric,
         max_drop=max_drop,
         threads=threads if threads is not None else physical_cores(),
@@ -169,12 +171,14 @@ def _compile(
         raise InvalidModel(f"the captured model is not valid: {found[0]}", where=captured.source)
     example = captured.examples[0] if captured.examples else None
     samples = data.calibration_samples(calibration, example)
+    limited = request.allowance.max_error is not None or request.metric is not None
+    seen, unseen = holdout.split(samples) if limited else (samples, frozenset[int]())
     ctx = Context(
         target=request.target,
         examples=captured.examples,
-        calibration=samples or None,
-        lowerings=request.decisions or {},
-        max_error=request.max_error,
+        calibration=seen or None,
+        lowerings=gating.lowerings_of(request.decisions or {}),
+        max_error=request.allowance.aim(),
         metric=request.metric,
         max_drop=request.max_drop,
         seed=request.seed,
@@ -182,8 +186,14 @@ def _compile(
     )
     if progress is not None:
         ctx.progress = progress
-    compare = observers.Compare(samples or captured.examples, request.max_error)
-    watchers: list[Observer] = [observers.Verify(), compare, observers.Sizes()]
+    compare = observers.Compare(samples or captured.examples, request.allowance, unseen)
+    pays = lossy.Pays(request.pipeline, ctx, request.gate_seconds * gating.LOSSY_SHARE)
+    metric = None
+    watchers: list[Observer] = [observers.Verify(), compare]
+    if request.metric is not None and request.max_drop is not None:
+        watchers.append(metric := observers.Metric(request.metric, request.max_drop, request.threads))
+    watchers += [pays] if request.gate else [lossy.Replayed(request.decisions or {})]
+    watchers.append(observers.Sizes())
     if dump is not None:
         watchers.insert(1, observers.Dump(Path(dump)))
     for watcher in watchers:
@@ -192,15 +202,15 @@ def _compile(
     plain = captured.model.clone()
     model, records = request.pipeline.run(captured.model, ctx, watchers)
     if request.gate:
-        outcome = gating.run(plain, model, records, ctx, request.gate_seconds)
+        outcome = gating.Gate(plain, ctx, request.gate_seconds, pays, watchers).run(model, records)
     else:
-        outcome = gating.ungated(ctx)
-    ctx = replace(ctx, lowerings=outcome.decisions)
-    model, legalized = _legalize(plain.clone() if outcome.plain else model, ctx, watchers, len(records))
+        outcome = gating.ungated(request.decisions or {}, plain, model, records)
+    ctx, records = replace(ctx, lowerings=outcome.lowerings), outcome.records
+    model, legalized = _legalize(outcome.model, ctx, watchers, len(records))
     verify.verify(model, target=request.target, after="legalize")
     error, _ = compare.judge(model, exact=False)
-    records += legalized
-    timing = {**outcome.timing, **_metric(request, plain, model)}
+    records = records + legalized
+    timing = {**outcome.timing, **_metric(metric, model), **_notes(request, samples)}
     summary = {
         "source": captured.source,
         "target": request.target.name,
@@ -252,17 +262,23 @@ def _legalize(
     return model, records + again
 
 
-def _metric(request: Request, plain: ir.Model, model: ir.Model) -> dict[str, Any]:
+def _metric(metric: observers.Metric | None, model: ir.Model) -> dict[str, Any]:
     """The user's metric before and after; UserError when it drops by more than is allowed."""
-    if request.metric is None or request.max_drop is None:
+    if metric is None:
         return {}
-    before, after = (
-        float(request.metric(partial(run_session, open_session(m, threads=request.threads))))
-        for m in (plain, model)
+    after = metric.of(model)
+    if reason := metric.exceeded(after):
+        raise UserError(reason, hint="leave out lossy passes, or allow a larger drop")
+    return {"metric": {"before": metric.before, "after": after}}
+
+
+def _notes(request: Request, samples: Sequence[Any]) -> dict[str, Any]:
+    """What the user could have given for a better result."""
+    if request.explicit or samples or all(step.exact for step in request.pipeline.passes):
+        return {}
+    note = (
+        "without calibration data int8 is limited to products whose ranges are taken at run time, and to "
+        "weights; calibration adds static ranges (convolutions in int8, fewer operations elsewhere), "
+        "smoothing of outliers, and an error that is also taken on data that calibration did not see"
     )
-    if before - after > request.max_drop:
-        raise UserError(
-            f"the metric drops from {before:.6g} to {after:.6g}, more than {request.max_drop:.6g}",
-            hint="leave out lossy passes, or allow a larger drop",
-        )
-    return {"metric": {"before": before, "after": after}}
+    return {"notes": [note]}

@@ -4,85 +4,187 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
-from optc import gate, registry
+from optc import gate, lossy
 from optc.gate.contest import PLAIN, Candidate, Contest, candidate, ort_program
 from optc.passbase import Context, Feeds
-from optc.pipeline import Record
+from optc.pipeline import Observer, Record
 
 # The milliseconds per pass are for the ledger only; they get little of the time.
 _LEDGER_SESSIONS, _LEDGER_SHARE = 3, 0.1
 
 
+# What decisions say of the whole: nothing beat the captured model.
+ARTIFACT, CAPTURED = "artifact", "captured"
+
+# Of the time budget: for lossy passes, while the pipeline runs.
+LOSSY_SHARE = 0.4
+
+# A lossy pass whose proven time ratio is above this leaves room for doubt: the exact passes alone, with the
+# choices that are best for them, may be as fast.
+_CLEAR = 0.8
+
+
 @dataclass(frozen=True)
 class Outcome:
-    """What goes on to legalize: decisions per family, the captured model if nothing beats it, and figures."""
+    """What goes on to legalize.
+
+    Attributes:
+        decisions: for the manifest: per family, per undone lossy pass, and about the whole.
+        model: the captured model if nothing beats it, or else what the pipeline made, or its exact part.
+        records: of the passes behind that.
+        timing: figures for the report.
+    """
 
     decisions: Mapping[str, str]
-    plain: bool = False
+    model: ir.Model
+    records: list[Record]
     timing: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def lowerings(self) -> dict[str, str]:
+        """The decisions about families."""
+        return lowerings_of(self.decisions)
 
-def ungated(ctx: Context) -> Outcome:
-    """Every family gets the target's first lowering, or the decision of an earlier artifact."""
-    return Outcome(ctx.lowerings)
 
-
-def run(plain: ir.Model, model: ir.Model, records: Sequence[Record], ctx: Context, seconds: float) -> Outcome:
-    """Measures what pays, notes the milliseconds of every pass in its record, and decides.
+@dataclass
+class Gate:
+    """The measurements of one compilation, while the pipeline runs and behind it.
 
     Args:
         plain: the captured model.
-        model: what the pipeline made of it, with its fused functions.
-        seconds: time budget of the choice.
+        seconds: time budget.
+        pays: the observer that judged the lossy passes.
+        watchers: the observers of the pipeline, for what has to run again.
     """
-    if not ctx.examples:
-        return Outcome({}, timing={"gate": [_unmeasured("there are no sample inputs to measure with")]})
-    feeds = gate.feeds_by_shape(plain, ctx.examples[0])
-    result = gate.choose(
-        plain,
-        lambda decisions: _legal(model, ctx, decisions),
-        gate.families_of(model, ctx.target),
-        feeds,
-        seconds=seconds,
-        threads=ctx.threads,
-        seed=ctx.seed,
-        progress=_bar(ctx),
-    )
-    timing: dict[str, Any] = {"gate": [entry.to_json() for entry in result.ledger]}
-    if result.keep_plain:
-        for record in records:
-            record.undone = record.undone or "the gate kept the captured model: nothing beat it"
-        return Outcome({}, plain=True, timing={**timing, "speedup": 1.0})
-    if result.final is None:
-        return Outcome(result.decisions, timing=timing)
-    by_shape = {shape: round(1 / found.ratio, 4) for shape, found in result.final_by_shape.items()}
-    _per_pass(plain, model, records, ctx, result.decisions, {s: feeds[s] for s in by_shape}, seconds)
-    shape = _shown(list(by_shape))
+
+    plain: ir.Model
+    ctx: Context
+    seconds: float
+    pays: lossy.Pays
+    watchers: Sequence[Observer]
+
+    def run(self, model: ir.Model, records: list[Record]) -> Outcome:
+        """Measures what pays, notes the milliseconds of every pass in its record, and decides.
+
+        Args:
+            model: what the pipeline made of the captured model, with its fused functions.
+        """
+        rows = [self.pays.judgements[index].entry.to_json() for index in sorted(self.pays.judgements)]
+        if not self.ctx.examples:
+            row = gate.Entry("artifact", "kept", "not measured: there are no sample inputs to measure with")
+            return self._outcome({}, model, records, {"gate": [*rows, row.to_json()]})
+        self.feeds = gate.feeds_by_shape(self.plain, self.ctx.examples[0])
+        left = self.seconds - self.pays.spent
+        doubtful = any(lossy.is_lossy(record) for record in records) and not self._is_clear()
+        result = self._choose(model, left * 0.4 if doubtful else left)
+        rows += [entry.to_json() for entry in result.ledger]
+        if any(lossy.is_lossy(record) for record in records) and (doubtful or result.keep_plain):
+            exact = lossy.exact_part(records, self.ctx)
+            alone = self._choose(exact, left * 0.4)
+            reason = self._why_exact(model, result, exact, alone, left * 0.2)
+            if reason is not None:
+                model, records = lossy.undo(records, self.ctx, self.watchers, reason)
+                result = alone
+                rows += [{**e.to_json(), "what": f"exact passes: {e.what}"} for e in result.ledger]
+        return self._decided(result, model, records, rows)
+
+    def _is_clear(self) -> bool:
+        """Whether every lossy pass that stands gained so much that no choice of lowerings makes up for it."""
+        kept = [found.entry for found in self.pays.judgements.values() if found.undone is None]
+        return all(entry.high is not None and entry.high <= _CLEAR for entry in kept)
+
+    def _choose(self, model: ir.Model, seconds: float) -> gate.GateResult:
+        return gate.choose(
+            self.plain,
+            lambda decisions: lossy.legal(model, self.ctx, decisions),
+            gate.families_of(model, self.ctx.target),
+            self.feeds,
+            seconds=seconds,
+            threads=self.ctx.threads,
+            seed=self.ctx.seed,
+            progress=_bar(self.ctx),
+        )
+
+    def _why_exact(
+        self,
+        model: ir.Model,
+        result: gate.GateResult,
+        exact: ir.Model,
+        alone: gate.GateResult,
+        seconds: float,
+    ) -> str | None:
+        """Why the exact passes alone make the better artifact; each with the lowerings chosen for it."""
+        if result.keep_plain:
+            return "the artifact with it loses to the plain export"
+        before = self.plain if alone.keep_plain else lossy.legal(exact, self.ctx, alone.decisions)
+        found = gate.pays(
+            before,
+            {"": lambda: lossy.legal(model, self.ctx, result.decisions)},
+            self.feeds,
+            what="artifact",
+            seconds=seconds,
+            threads=self.ctx.threads,
+            seed=self.ctx.seed,
+        )
+        return None if found.undone is None else f"against the best exact artifact {found.undone}"
+
+    def _decided(
+        self, result: gate.GateResult, model: ir.Model, records: list[Record], rows: list[dict[str, Any]]
+    ) -> Outcome:
+        timing: dict[str, Any] = {"gate": rows}
+        if result.keep_plain:
+            for record in records:
+                record.undone = record.undone or "the gate kept the captured model: nothing beat it"
+            timing["speedup"] = 1.0
+            return self._outcome({ARTIFACT: CAPTURED}, self.plain.clone(), records, timing)
+        if result.final is None:
+            return self._outcome(result.decisions, model, records, timing)
+        feeds = {shape: self.feeds[shape] for shape in result.final_by_shape}
+        _per_pass(self.plain, model, records, self.ctx, result.decisions, feeds, self.seconds)
+        return self._outcome(result.decisions, model, records, {**timing, **_figures(result)})
+
+    def _outcome(
+        self, decisions: Mapping[str, str], model: ir.Model, records: list[Record], timing: dict[str, Any]
+    ) -> Outcome:
+        measured = [index for index in sorted(self.pays.judgements) if records[index].undone is not None]
+        undone = {lossy.key(index, records[index].step): lossy.UNDONE for index in measured}
+        return Outcome({**decisions, **undone}, model, records, timing)
+
+
+def ungated(decisions: Mapping[str, str], plain: ir.Model, model: ir.Model, records: list[Record]) -> Outcome:
+    """Every family gets the target's first lowering, or all is as in the decisions of an earlier artifact."""
+    if decisions.get(ARTIFACT) != CAPTURED:
+        return Outcome(decisions, model, records)
+    for record in records:
+        record.undone = record.undone or "the captured model was faster when the decisions were made"
+    return Outcome(decisions, plain.clone(), records)
+
+
+def lowerings_of(decisions: Mapping[str, str]) -> dict[str, str]:
+    """The decisions about families among all that a manifest holds."""
+    return {name: choice for name, choice in decisions.items() if name != ARTIFACT and choice != lossy.UNDONE}
+
+
+def _figures(result: gate.GateResult) -> dict[str, Any]:
+    assert result.final is not None
+    shape = gate.middle(result.final_by_shape)
     before, after = result.seconds[shape]
-    timing |= {
+    return {
         "ms_before": before * 1e3,
         "ms_after": after * 1e3,
         "ms_shape": shape,
         "speedup": round(1 / result.final.ratio, 4),
         "speedup_low": round(1 / result.final.high, 4),
         "speedup_high": round(1 / result.final.low, 4) if result.final.low else None,
-        "speedup_by_shape": by_shape,
+        "speedup_by_shape": {s: round(1 / found.ratio, 4) for s, found in result.final_by_shape.items()},
     }
-    return Outcome(result.decisions, timing=timing)
-
-
-def _legal(model: ir.Model, ctx: Context, decisions: Mapping[str, str]) -> ir.Model:
-    """An executable copy of a model, which shares its tensors."""
-    made = model.clone()
-    registry.find_pass("legalize")().run(made, replace(ctx, lowerings=decisions))
-    return made
 
 
 def _per_pass(
@@ -99,8 +201,8 @@ def _per_pass(
     states = [*(record.before for record in changed[1:]), model][: len(changed)]
     builders: dict[Candidate, Callable[[], ir.Model]] = {PLAIN: lambda: plain}
     for number, state in enumerate(states):
-        builders[candidate({"state": str(number)})] = partial(_legal, state, ctx, decisions)
-    shape = _shown(list(feeds))
+        builders[candidate({"state": str(number)})] = partial(lossy.legal, state, ctx, decisions)
+    shape = gate.middle(feeds)
     contest = Contest(
         lambda which: builders[which](),
         {shape: feeds[shape]},
@@ -123,11 +225,6 @@ def _median(seconds: Iterator[float]) -> float:
     return float(np.median(list(seconds))) * 1e3
 
 
-def _shown(shapes: Sequence[str]) -> str:
-    """The shape whose milliseconds stand in the ledger: the one in the middle of the list."""
-    return shapes[(len(shapes) - 1) // 2]
-
-
 def _bar(ctx: Context) -> Callable[[str, float], None]:
     """The gate tells fractions; the progress of a context takes an iterable."""
     steps = iter(ctx.progress(range(100), "gate"))
@@ -140,7 +237,3 @@ def _bar(ctx: Context) -> Callable[[str, float], None]:
             done += 1
 
     return advance
-
-
-def _unmeasured(reason: str) -> dict[str, Any]:
-    return gate.Entry("artifact", "kept", f"not measured: {reason}").to_json()

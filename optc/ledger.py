@@ -25,6 +25,7 @@ def render(report: Mapping[str, Any], directory: Path | None = None) -> Renderab
         parts.append(decisions)
     if skipped := _skipped(report):
         parts.append(skipped)
+    parts += [Text(f"note: {note}", style="dim") for note in report["final"]["detail"].get("notes", ())]
     parts.append(_verdict(report))
     if directory is not None:
         parts.append(Text.from_markup(f"artifact: [bold]{escape(str(directory))}[/]"))

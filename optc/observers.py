@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
 
 from optc import listing, oracle, verify
+from optc.allowance import Allowance
 from optc.passbase import Feeds
 from optc.pipeline import Record
 from optc.report import weight_bytes
+from optc.session import open_session, run_session
 
 
 class Verify:
@@ -70,15 +73,23 @@ class Compare:
     An exact pass that leaves float tolerance is undone: a result that moved is a defect, whatever it gains.
     Behind a lossy pass that cannot be asked: a value that moves by a rounding error may be quantized to the
     next code, and layer after layer that grows to the size of the loss itself. There an exact pass may not
-    make the error larger.
+    make the error larger. A lossy pass is undone when its error is more than ``allowance`` allows.
+
+    Args:
+        unseen: indices of the samples that were kept from calibration; their error is taken apart as well.
     """
 
     _NOISE = 1.25  # times the error of the lossy passes: what differently rounded codes may make of it
 
-    def __init__(self, samples: Sequence[Feeds], max_error: float | None = None) -> None:
-        self._samples, self._max_error = samples, max_error
+    def __init__(
+        self,
+        samples: Sequence[Feeds],
+        allowance: Allowance | None = None,
+        unseen: Collection[int] = (),
+    ) -> None:
+        self._samples, self._allowance, self._unseen = samples, allowance or Allowance(), unseen
         self.oracle: oracle.Oracle | None = None
-        self._lost = 0.0  # the relative error after the last lossy pass
+        self._lossy: list[Record] = []
 
     def start(self, model: ir.Model) -> None:
         """Runs the captured model once and keeps its outputs."""
@@ -88,24 +99,66 @@ class Compare:
         """Notes the error in the record; a reason to undo when it is not allowed."""
         if not record.report.changed:
             return None
-        found = self.judge(model, exact=record.step.exact)
-        record.findings["error"] = found[0]
-        if not record.step.exact and found[1] is None:
-            self._lost = float(found[0].get("rel_l2", 0.0))
-        return found[1]
+        record.findings["error"], reason = self.judge(model, exact=record.step.exact)
+        if not record.step.exact:
+            self._lossy.append(record)
+        return reason
 
     def judge(self, model: ir.Model, *, exact: bool) -> tuple[dict[str, Any], str | None]:
         """The error of ``model`` against the captured one, and a reason to undo what caused it."""
         assert self.oracle is not None
-        result = self.oracle.compare(model)
-        if isinstance(result, oracle.Skipped):
-            return {"skipped": result.reason}, None
+        found = self.oracle.judge(model, () if exact else self._unseen)
+        if isinstance(found, oracle.Skipped):
+            return {"skipped": found.reason}, None if exact else self._allowance.unjudged(found.reason)
+        result, unseen = found
         error = dataclasses.asdict(result)
-        if exact and not result.exact and not result.rel_l2 <= self._NOISE * self._lost:
+        if unseen is not None:
+            error["unseen"] = dataclasses.asdict(unseen)
+        if not exact:
+            return error, self._allowance.exceeded(result, unseen)
+        if not result.exact and not result.rel_l2 <= self._NOISE * self._lost():
             return error, f"it changed the results: {_describe(result)}"
-        if not exact and self._max_error is not None and result.rel_l2 > self._max_error:
-            return error, f"its error {result.rel_l2:.3g} is above the allowed {self._max_error:.3g}"
         return error, None
+
+    def _lost(self) -> float:
+        """The relative error after the last lossy pass that was not undone."""
+        for record in reversed(self._lossy):
+            if record.undone is None and isinstance(error := record.findings["error"], dict):
+                return float(error.get("rel_l2", 0.0))
+        return 0.0
+
+
+class Metric:
+    """Takes the user's metric after each lossy pass, and undoes what lets it drop too far.
+
+    Args:
+        metric: ``metric(run) -> float``, higher is better.
+        max_drop: how much worse (absolute) than that of the captured model it may be.
+    """
+
+    def __init__(self, metric: Callable[..., float], max_drop: float, threads: int | None = None) -> None:
+        self._metric, self._max_drop, self._threads = metric, max_drop, threads
+
+    def start(self, model: ir.Model) -> None:
+        """Takes the metric of the captured model."""
+        self.before = self.of(model)
+
+    def after(self, index: int, record: Record, model: ir.Model) -> str | None:
+        """Notes the metric in the record; a reason to undo when it dropped too far."""
+        if record.step.exact or not record.report.changed:
+            return None
+        record.findings["metric"] = value = self.of(model)
+        return self.exceeded(value)
+
+    def of(self, model: ir.Model) -> float:
+        """The metric of a model as the runtime runs it."""
+        return float(self._metric(partial(run_session, open_session(model, threads=self._threads))))
+
+    def exceeded(self, value: float) -> str | None:
+        """Why this value is not allowed; not a number never is."""
+        if self.before - value <= self._max_drop:
+            return None
+        return f"the metric drops from {self.before:.6g} to {value:.6g}, more than {self._max_drop:.6g}"
 
 
 def _describe(found: oracle.Difference) -> str:

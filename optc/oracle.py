@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from optc.difference import Comparison, Difference, difference
 from optc.errors import VerifyError
+from optc.holdout import Spread, Unseen
 from optc.session import ORT_ERRORS, open_session, run_session
 from optc.spool import Spool
 
@@ -64,15 +65,25 @@ class Oracle:
         Raises:
             VerifyError: the captured model runs on the samples and this one does not.
         """
+        found = self.judge(model)
+        return found if isinstance(found, Skipped) else found[0]
+
+    def judge(
+        self, model: ir.Model, unseen: Collection[int] = ()
+    ) -> tuple[Difference, Unseen | None] | Skipped:
+        """As `compare`, and the error of the samples with the indices ``unseen`` by themselves."""
         if self.skipped is not None:
             return self.skipped
-        comparison = Comparison()
+        comparison, apart = Comparison(), Spread()
+        actual_outputs = _run_all(model, self._samples)
         try:
-            for expected, actual in zip(self._expected, _run_all(model, self._samples), strict=True):
+            for number, (expected, actual) in enumerate(zip(self._expected, actual_outputs, strict=True)):
                 comparison.add(expected, actual)
+                if number in unseen:
+                    apart.add(expected, actual)
         except ORT_ERRORS as error:
             raise VerifyError(f"the model no longer runs in ONNX Runtime: {_first_line(error)}") from error
-        return comparison.result()
+        return comparison.result(), apart.result()
 
 
 def _run_all(

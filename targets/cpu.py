@@ -36,7 +36,12 @@ def _max_opset() -> int:
 TARGET = Target(
     name="cpu",
     summary="ONNX Runtime on the CPU; the artifact's model.onnx runs in any stock onnxruntime",
-    pipelines={0: "", 1: "simplify, fuse"},
+    pipelines={
+        0: "",
+        1: "simplify, fuse",
+        2: "simplify, quantize, fuse",
+        3: "simplify, skip-layers{ratio=0.1, compensate=true}, quantize, fuse",
+    },
     legal=_legal,
     lowerings=(  # of one kind in order of preference
         lower_standard_attention.multi_head_attention,

@@ -117,7 +117,7 @@ def test_dump_writes_a_listing_per_pass(model: Path, tmp_path: Path) -> None:
         (["compile", "{model}", "-o", "out", "--pipeline", "simplify{fold-limit=big}"], "not a whole number"),
         (["compile", "{model}", "-o", "out", "--target", "gpu"], "did you mean 'cpu'"),
         (["compile", "{model}", "-o", "out", "-O", "7"], "-O"),
-        (["compile", "{model}", "-o", "out", "-O", "2"], "levels: 0, 1"),
+        (["compile", "{model}", "-o", "out", "-O", "3"], "level 3 needs calibration data"),
         (["compile", "{model}", "-o", "out", "--inputs", "missing.npz"], "missing.npz"),
         (["compile", "{model}", "-o", "out", "--decisions", "missing"], "missing"),
         (["compile", "{model}", "-o", "out", "--metric", "json:loads"], "belong together"),

@@ -101,15 +101,18 @@ def test_decisions_of_an_earlier_artifact_are_replayed(tmp_path: Path) -> None:
     assert "QuickGelu" in {node.op_type for node in fused.model.graph}
 
 
-def test_when_nothing_beats_the_captured_model_it_is_kept() -> None:
+def test_when_nothing_beats_the_captured_model_it_is_kept(tmp_path: Path) -> None:
     def lost(*args: object, **kwargs: object) -> gate.GateResult:
         return gate.GateResult({"silu": gate.INLINE}, keep_plain=True)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gate, "choose", lost)
-        artifact = optc.compile(ir.from_onnx_text(TEXT), gate=True)
+        artifact = optc.compile(ir.from_onnx_text(TEXT), gate=True, output=tmp_path / "first")
     assert "Identity" in {node.op_type for node in artifact.model.graph}
     assert all("nothing beat it" in entry["reverted"] for entry in artifact.report["passes"][:2])
+    again = optc.compile(ir.from_onnx_text(TEXT), decisions=tmp_path / "first")
+    assert "Identity" in {node.op_type for node in again.model.graph}
+    assert again.report["final"]["reverted"] == ["simplify", "fuse"]
     np.testing.assert_allclose(artifact(X), _expected(X), rtol=1e-5)
 
 
@@ -119,7 +122,8 @@ def test_the_gate_measures_a_real_model(tmp_path: Path) -> None:
     final = artifact.report["final"]["detail"]
     assert final["gate"]
     assert set(artifact.manifest.decisions) <= {
-        lower.family for lower in registry.find_target("cpu").lowerings
+        "artifact",
+        *(lower.family for lower in registry.find_target("cpu").lowerings),
     }
     np.testing.assert_allclose(optc.load(tmp_path / "out")(X), _expected(X), rtol=1e-5)
 

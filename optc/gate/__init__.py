@@ -19,8 +19,9 @@ from optc.gate.decisions import (
     families_of,
 )
 from optc.gate.evidence import Evidence
-from optc.gate.search import Progress, Search, reason
-from optc.gate.shapes import feeds_by_shape
+from optc.gate.lossy import Judgement, judgement
+from optc.gate.search import Progress, Search
+from optc.gate.shapes import feeds_by_shape, middle
 from optc.measure import Clock
 from optc.passbase import Feeds
 from optc.session import ORT_ERRORS, fingerprint
@@ -34,11 +35,13 @@ __all__ = [
     "Entry",
     "Families",
     "GateResult",
+    "Judgement",
     "choose",
     "decisions_from_json",
     "families_of",
     "feeds_by_shape",
-    "judge",
+    "middle",
+    "pays",
 ]
 
 
@@ -89,39 +92,49 @@ def choose(
     ).run()
 
 
-def judge(
+def pays(
     before: ir.Model,
-    after: ir.Model,
+    after: Mapping[str, Callable[[], ir.Model]],
     feeds: Mapping[str, Feeds],
     *,
-    exact: bool,
     what: str,
     seconds: float,
     threads: int | None = None,
     seed: int = 0,
     open_program: Callable[[ir.Model], Program] | None = None,
     clock: Clock = time.perf_counter,
-) -> Entry:
-    """Whether what a pass did pays: both models are legal programs.
+) -> Judgement:
+    """Whether a pass that costs accuracy pays: it has to earn that, in the whole model.
 
-    An exact pass is undone when the interval of its time ratio (after over before) lies above 1; one that
-    costs accuracy has to earn that, and is undone when the interval does not lie below 1.
+    It is undone when the interval of its time ratio (after over before) does not lie below 1, and when it
+    is slower at one of the shapes.
+
+    Args:
+        before: the legal program without the pass.
+        after: the legal programs with it, one per way to lower what it made; the best of them counts.
+        what: the name of the pass.
+        seconds: time budget. Two sessions of each program are measured even if that takes longer: one has no
+            interval.
     """
     opened = open_program or partial(ort_program, threads=threads)
     usable = _usable(before, opened, feeds, seconds, clock)
     if not usable:
-        return Entry(what, "kept", "not measured: the model runs at none of the shapes")
-    changed = candidate({"pass": what})
-    models = {PLAIN: before, changed: after}
-    contest = Contest(models.__getitem__, usable, open_program=opened, seed=seed, clock=clock)
+        reason = "not measured: the model runs at none of the shapes, and what costs accuracy has to pay"
+        return Judgement(Entry(what, "undone", reason))
+    changed = {name: candidate({what: name}) for name in after}
+    builders = {which: after[name] for name, which in changed.items()}
+    contest = Contest(
+        lambda which: before if which is None else builders[which](),
+        usable,
+        open_program=opened,
+        seed=seed,
+        clock=clock,
+    )
     started = clock()
-    evidence = Evidence(contest, lambda: clock() - started >= seconds, group_size=1)
-    evidence.gather(changed, [PLAIN], always=1)
-    pooled = evidence.pooled(changed, PLAIN)
-    assert pooled is not None
-    undone = pooled.low > 1.0 if exact else not pooled.high < 1.0
-    shapes = evidence.by_shape(changed, PLAIN)
-    return Entry.of(what, "undone" if undone else "kept", reason(pooled), pooled, shapes)
+    evidence = Evidence(contest, lambda: clock() - started >= seconds, contest.group_size())
+    evidence.gather(PLAIN, list(builders), always=2)
+    found = [judgement(evidence, PLAIN, which, what) for which in builders]
+    return min(found, key=lambda each: (each.entry.verdict == "undone", each.entry.ratio))
 
 
 def _usable(

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from optc.gate.contest import PLAIN, Candidate, Measure, candidate
 from optc.gate.decisions import INLINE, Decisions, Entry, Families, GateResult
 from optc.gate.evidence import Evidence
+from optc.gate.lossy import inverse
 from optc.measure import Clock, Ratio
 
 # Of the time budget: for choosing among the families. The rest is for the artifact against plain.
@@ -130,7 +131,7 @@ class Search:
             return Entry(change.title(), verdict, "not measured: the time budget was spent")
         shapes = self._evidence.by_shape(reference, challenger)
         if change.choice != INLINE:
-            pooled, shapes = _inverse(pooled), {name: _inverse(found) for name, found in shapes.items()}
+            pooled, shapes = inverse(pooled), {name: inverse(found) for name, found in shapes.items()}
         return Entry.of(change.title(), verdict, reason(pooled), pooled, shapes)
 
     def _confirm(self, current: dict[str, str]) -> GateResult:
@@ -203,11 +204,6 @@ def _loses(pooled: Ratio, shapes: dict[str, Ratio]) -> str | None:
 
 def _difference(current: Decisions, trial: Decisions) -> str:
     return ", ".join(family for family in current if current[family] != trial[family])
-
-
-def _inverse(found: Ratio) -> Ratio:
-    low = 0.0 if found.high == float("inf") else 1 / found.high
-    return Ratio(1 / found.ratio, low, 1 / found.low if found.low else float("inf"), found.count)
 
 
 def reason(found: Ratio) -> str:

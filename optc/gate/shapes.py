@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,12 @@ def feeds_by_shape(
         return {AS_GIVEN: dict(example)}
     chosen = sizes if sizes is not None else _choose(model, example, given)
     return {_label(size): _resized(model, example, {**given, **size}) for size in chosen}
+
+
+def middle(shapes: Iterable[str]) -> str:
+    """The shape whose milliseconds stand in the ledger: the one in the middle of the list."""
+    labels = list(shapes)
+    return labels[(len(labels) - 1) // 2]
 
 
 def _named_dims(model: ir.Model, example: Feeds) -> Iterator[tuple[str, int, int]]:

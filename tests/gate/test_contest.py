@@ -11,7 +11,7 @@ import onnx_ir as ir
 import pytest
 
 from optc.errors import UserError
-from optc.gate import Decisions, _usable, choose, decisions_from_json, judge
+from optc.gate import Decisions, Judgement, _usable, choose, decisions_from_json, pays
 from optc.gate.contest import PLAIN, Candidate, Contest, Program, candidate, ort_program
 from optc.passbase import Feeds
 
@@ -141,29 +141,69 @@ def test_a_captured_model_that_does_not_run_is_not_measured() -> None:
     assert result.decisions == {"relu": "Relu", "neg": "Neg"} and "not measured" in result.ledger[0].reason
 
 
+def judged(machine: Machine, after: dict[str, str], seconds: float = 5.0) -> Judgement:
+    models = {name: lambda ops=ops: model(ops) for name, ops in after.items()}
+    feeds = {"small": {"x": np.ones(1)}, "large": {"x": np.ones(4)}}
+    options = {"open_program": machine.open, "clock": machine.clock, "seconds": seconds}
+    return pays(model("Exp"), models, feeds, what="prune", **options)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
-    ("cost", "exact", "verdict"),
+    ("cost", "verdict", "reason"),
     [
-        (0.5, True, "kept"),
-        (0.5, False, "kept"),
-        (1.0, True, "kept"),
-        (1.0, False, "undone"),
-        (2.0, True, "undone"),
+        (0.5, "kept", "faster: 2.00x (2.00 to 2.00)"),
+        (1.0, "undone", "not faster beyond noise: 1.00x (1.00 to 1.00)"),
+        (2.0, "undone", "slower: 0.50x (0.50 to 0.50)"),
     ],
 )
-def test_judge_holds_lossy_passes_to_a_proven_gain(cost: float, exact: bool, verdict: str) -> None:
-    machine = Machine(Exp=0.01, Neg=0.01 * cost, Abs=0.0)
-    entry = judge(
-        model("Exp"),
-        model("Neg"),
-        {"only": {"x": np.ones(2)}},
-        exact=exact,
-        what="prune",
-        seconds=5.0,
-        open_program=machine.open,
-        clock=machine.clock,
-    )
-    assert entry.verdict == verdict and entry.ratio == pytest.approx(cost)
+def test_what_costs_accuracy_has_to_be_proven_faster(cost: float, verdict: str, reason: str) -> None:
+    found = judged(Machine(Exp=0.01, Neg=0.01 * cost, Abs=0.0), {"": "Neg"})
+    assert (found.entry.verdict, found.entry.reason) == (verdict, reason)
+    assert found.entry.ratio == pytest.approx(cost)
+    assert found.undone == (reason if verdict == "undone" else None)
+    assert found.seconds["large"] == pytest.approx((0.04, 0.04 * cost))
+
+
+def test_the_best_way_to_lower_it_counts() -> None:
+    machine = Machine(Exp=0.01, Neg=0.02, Sin=0.008, Cos=0.009, Abs=0.0)
+    found = judged(machine, {"": "Neg", "other": "Cos", "third": "Sin"})
+    assert found.entry.verdict == "kept" and found.entry.ratio == pytest.approx(0.8)
+
+
+def test_a_gain_does_not_pay_for_a_shape_that_loses() -> None:
+    class Uneven(Machine):
+        def open(self, what: ir.Model) -> Program:
+            cheap = any(node.op_type == "Neg" for node in what.graph)
+            session = super().open(what)
+            return _Uneven(self, session, {1: 1.1, 4: 0.3} if cheap else {1: 1.0, 4: 1.0})
+
+    found = judged(Uneven(Exp=0.01, Neg=0.01, Abs=0.0), {"": "Neg"})
+    assert found.entry.ratio is not None and found.entry.ratio < 1
+    assert found.undone == "slower at small: 0.91x (0.91 to 0.91)"
+
+
+class _Uneven:
+    def __init__(self, machine: Machine, session: Program, factors: dict[int, float]) -> None:
+        self.machine, self.session, self.factors = machine, session, factors
+
+    def __call__(self, feeds: Feeds) -> None:
+        before = self.machine.now
+        self.session(feeds)
+        self.machine.now = before + (self.machine.now - before) * self.factors[len(feeds["x"])]
+
+
+def test_a_lossy_pass_is_judged_by_two_sessions_at_least() -> None:
+    """One session has no interval, so nothing would ever be kept of a model that is slow to open."""
+    found = judged(Machine(Exp=10.0, Neg=5.0, Abs=0.0), {"": "Neg"}, seconds=0.001)
+    assert found.entry.sessions == 2 and found.entry.verdict == "kept"
+
+
+def test_what_cannot_be_measured_is_not_kept() -> None:
+    found = pays(model("NoSuchOp"), {"": lambda: model("Neg")}, {"only": {"x": X}}, what="prune", seconds=1)
+    assert found.undone is not None and "not measured" in found.undone
+
+
+X = np.ones(2, np.float32)
 
 
 def test_decisions_round_trip_and_are_checked() -> None:

@@ -1,0 +1,69 @@
+"""How large an error lossy passes may make, and how it is held on data that nobody has seen yet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from optc.difference import Difference
+from optc.holdout import Unseen
+
+DEFAULT_MAX_ERROR = 0.1  # of the levels that may lose accuracy
+LOSSY_LEVEL = 2  # the first of them
+
+# Passes of a level aim lower than what is allowed: what they choose on calibration data comes out larger on
+# other data.
+_AIM = 0.8
+
+# Without data kept from calibration, what the error on other data may be larger by.
+_UNKNOWN = 1.1
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """What the user allows.
+
+    A level promises to stay within ``max_error`` on data of the same kind, so it keeps a margin, and undoes
+    what it cannot judge. Passes that the user named are held to the number itself.
+
+    Attributes:
+        max_error: the largest relative L2 error, or None.
+        chosen: the passes were chosen by a level, not named by the user.
+    """
+
+    max_error: float | None = None
+    chosen: bool = False
+
+    @classmethod
+    def of_level(cls, level: int, max_error: float | None, *, has_metric: bool) -> Allowance:
+        """That of a level; a metric is a limit of its own and needs no other."""
+        if max_error is None and level >= LOSSY_LEVEL and not has_metric:
+            max_error = DEFAULT_MAX_ERROR
+        return cls(max_error, chosen=True)
+
+    def aim(self) -> float | None:
+        """What passes that choose among sites should stay below."""
+        return self.max_error if self.max_error is None or not self.chosen else _AIM * self.max_error
+
+    def exceeded(self, error: Difference, unseen: Unseen | None) -> str | None:
+        """Why the error is not allowed."""
+        if self.max_error is None:
+            return None
+        if not error.rel_l2 <= self.max_error:
+            return f"its error {error.rel_l2:.3g} is above the allowed {self.max_error:.3g}"
+        if unseen is not None and not unseen.bound <= self.max_error:
+            return (
+                f"its error on {unseen.samples} samples that calibration did not see, {unseen.rel_l2:.3g} "
+                f"(up to {unseen.bound:.3g}), is not safely below the allowed {self.max_error:.3g}"
+            )
+        if unseen is None and self.chosen and not _UNKNOWN * error.rel_l2 <= self.max_error:
+            return (
+                f"its error {error.rel_l2:.3g} on the data at hand is too near to the allowed "
+                f"{self.max_error:.3g} to hold on other data"
+            )
+        return None
+
+    def unjudged(self, reason: str) -> str | None:
+        """Why a pass whose error cannot be taken is not allowed."""
+        if self.chosen and self.max_error is not None:
+            return f"its error cannot be taken: {reason}"
+        return None
