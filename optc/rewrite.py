@@ -108,6 +108,7 @@ def outline(
         call.metadata_props["optc.source"] = source
     graph = position.graph
     assert graph is not None
+    _pull_constants(inputs, position)
     results, after = newnode.build(_results(match, call))
     graph.insert_before(position, [*before, call, *after])
     if trail is not None:
@@ -139,9 +140,20 @@ def _first(outputs: Sequence[ir.Value]) -> ir.Node:
     return next(node for node in graph if node in wanted)
 
 
+def _pull_constants(inputs: Sequence[ir.Value | None], position: ir.Node) -> None:
+    """Puts the Constant nodes among ``inputs`` before ``position``, which may not have been a reader."""
+    graph = position.graph
+    for value in inputs:
+        node = None if value is None else value.producer()
+        if node is not None and node.op_type == "Constant" and node.graph is graph and graph is not None:
+            graph.remove(node)
+            graph.insert_before(position, node)
+
+
 def _take_over(old: ir.Value, new: ir.Value) -> None:
     """Gives ``new`` the place, type and (for graph outputs, necessarily) the name of ``old``."""
     new.type, new.shape = old.type, old.shape
+    new.meta.update(old.meta)  # what inference noted of it
     name = old.name
     old.replace_all_uses_with(new, replace_graph_outputs=True)
     old.name = None if name is None else f"{name}__fused_away"
