@@ -9,7 +9,8 @@ What the library could know and does not (integers in shape tensors) is in `shap
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 
 import onnx_ir as ir
@@ -257,7 +258,8 @@ def _loop(library: Rule) -> Rule:
 
     def rule(ctx: ShapeInferenceContext, node: ir.Node) -> None:
         declared = [value.shape for value in node.outputs]
-        library(ctx, node)
+        with _with_condition(node):
+            library(ctx, node)
         body = node.attributes["body"].as_graph()
         carried = len(node.inputs) - 2
         stable = True
@@ -274,6 +276,19 @@ def _loop(library: Rule) -> Rule:
             _forget_body(body)
 
     return rule
+
+
+@contextmanager
+def _with_condition(node: ir.Node) -> Iterator[None]:
+    """Fills in the condition of a Loop for a while: it may be left out, and the library insists on it."""
+    left_out = node.inputs[1] is None
+    if left_out:
+        node.replace_input_with(1, ir.Value(type=ir.TensorType(ir.DataType.BOOL), shape=ir.Shape([])))
+    try:
+        yield
+    finally:
+        if left_out:
+            node.replace_input_with(1, None)
 
 
 def _invariant(ctx: ShapeInferenceContext, start: ir.Shape | None, end: ir.Shape | None) -> ir.Shape | None:

@@ -82,6 +82,21 @@ def test_growing_loop_value() -> None:
     assert values["y"].shape is not None and values["y"].shape[0] not in (2, 4)
 
 
+def test_loop_without_a_condition() -> None:
+    """The condition is optional; what comes behind the Loop must not lose its shape over it."""
+    values = inferred(
+        """g (int64 n, float[2] x) => (z) {
+            y = Loop (n, "", x) <
+                body = b (int64 i, bool go, float[2] carried) => (bool more, float[2] next) {
+                    more = Identity(go)  next = Neg(carried)
+                }
+            >
+            z = Relu(x)
+        }"""
+    )
+    assert values["z"].shape == ir.Shape([2])
+
+
 def test_integers_of_shape_tensors() -> None:
     values = inferred(
         """g (float[B,S,6] x) => (y) <int64[1] tail = {-1}, int64[1] at = {1}> {
