@@ -22,7 +22,6 @@ import onnxruntime as ort
 from optc.cores import physical_cores
 from optc.errors import UserError
 
-
 DEFAULTS: Mapping[str, Any] = {
     "execution_mode": "sequential",
     "graph_optimization_level": "all",
