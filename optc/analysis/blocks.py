@@ -7,6 +7,8 @@ are the blocks. Networks without skip connections are cut at the single values t
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -109,6 +111,23 @@ def find_blocks(model: ir.Model) -> Blocks:
         prologue=tuple(members.get(PROLOGUE, ())),
         epilogue=tuple(members.get(EPILOGUE, ())),
     )
+
+
+def layers_of(blocks: Sequence[Block]) -> list[Block]:
+    """The blocks of the kind that each stream mostly has: a convolution before a stack of layers is none."""
+    kinds: dict[int, Counter[str]] = {}
+    for block in blocks:
+        if block.kind != "transition":
+            kinds.setdefault(block.stream, Counter())[block.kind] += 1
+    main = {stream: counted.most_common(1)[0][0] for stream, counted in kinds.items()}
+    return [block for block in blocks if block.kind == main.get(block.stream)]
+
+
+def ends_of(layers: Sequence[Block]) -> set[Block]:
+    """The first and the last of every stream."""
+    streams = {block.stream for block in layers}
+    of = [[block for block in layers if block.stream == stream] for stream in streams]
+    return {block for members in of for block in (members[0], members[-1])}
 
 
 def _block(flow: Flow, index: int, draft: Draft, nodes: tuple[ir.Node, ...], inner: list[Join]) -> Block:

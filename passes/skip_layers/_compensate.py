@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from optc.analysis.padding import real_tokens
 from optc.passbase import Context, Feeds
 from optc.tap import tap
 
-from ._padding import mask_inputs, real_tokens
-from ._sites import Site
+from ._sites import Site, masks_of
 
 Array = np.ndarray[Any, Any]
 
@@ -119,10 +119,10 @@ def measure(
     wanted = tap(before, [stretch.exit], samples, threads=ctx.threads)
     given = tap(after, [entry], samples, threads=ctx.threads)
     single = len(samples) < 2
-    masks = mask_inputs(before, stretch.sites)
+    masks = masks_of(stretch.sites)
     for number, (feeds, y, x) in enumerate(zip(samples, wanted, given, strict=True)):
         target, source = y[stretch.exit], x[entry]
-        if (real := real_tokens(masks, feeds, source)) is not None:
+        if (real := real_tokens(masks, feeds, source.shape[:-1])) is not None:
             target, source = target[real], source[real]
         rows, goals = source.reshape(-1, source.shape[-1]), target.reshape(-1, target.shape[-1])
         if single:  # of one sample every fifth token judges

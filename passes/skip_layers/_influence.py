@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from optc.analysis.padding import real_tokens
 from optc.tap import tap
 
-from ._padding import mask_inputs, real_tokens
 from ._problem import Choice, Problem
 from ._remove import without
-from ._sites import Site
+from ._sites import Site, masks_of
 
 
 def choose(problem: Problem) -> Choice:
@@ -39,7 +39,7 @@ def influences(problem: Problem, removed: Sequence[Site]) -> dict[str, float]:
     total = dict.fromkeys(left, 0.0)
     count = dict.fromkeys(left, 0)
     wanted = [name for pair in names.values() for name in pair]
-    masks = mask_inputs(problem.model, problem.sites)
+    masks = masks_of(problem.sites)
     runs = tap(model, wanted, problem.samples, threads=problem.ctx.threads)
     for feeds, values in zip(problem.samples, runs, strict=True):
         for site, (entry, exit) in names.items():
@@ -47,7 +47,7 @@ def influences(problem: Problem, removed: Sequence[Site]) -> dict[str, float]:
             if site.term:  # the branch alone: the state after it is the sum
                 after = before + after
             cosines = token_cosines(before, after)
-            if (real := real_tokens(masks, feeds, before)) is not None:
+            if (real := real_tokens(masks, feeds, before.shape[:-1])) is not None:
                 cosines = cosines[real]
             total[site] += float(cosines.sum())
             count[site] += cosines.size

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from optc.analysis.padding import real_tokens
 from optc.errors import UserError
 from optc.tap import tap
 
 from ._influence import token_cosines
-from ._padding import mask_inputs, real_tokens
 from ._problem import Choice, Problem
-from ._sites import Site
+from ._sites import Site, masks_of
 
 
 def choose(problem: Problem) -> Choice:
@@ -21,12 +21,12 @@ def choose(problem: Problem) -> Choice:
         raise UserError(what, where="skip-layers", hint="lower the count, or use method=influence")
     angles = np.zeros(len(runs))
     names = [name for run in runs for name in (run[0].entry, run[-1].exit)]
-    masks = mask_inputs(problem.model, problem.sites)
+    masks = masks_of(problem.sites)
     taps = tap(problem.model, names, problem.samples, threads=problem.ctx.threads)
     for feeds, values in zip(problem.samples, taps, strict=True):
         for number, run in enumerate(runs):
             cosines = token_cosines(values[run[0].entry], values[run[-1].exit])
-            if (real := real_tokens(masks, feeds, values[run[0].entry])) is not None:
+            if (real := real_tokens(masks, feeds, values[run[0].entry].shape[:-1])) is not None:
                 cosines = cosines[real]
             angles[number] += float(np.arccos(np.clip(cosines, -1, 1)).mean() / np.pi)
     angles /= len(problem.samples)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from optc.analysis.blocks import Block, find_blocks
+from optc.analysis.blocks import Block, ends_of, find_blocks, layers_of
+from optc.analysis.padding import mask_inputs
 from optc.listing import subgraphs
 from optc.match import is_constant, is_op
 from optc.passbase import Skip
@@ -45,8 +46,8 @@ def find_sites(model: ir.Model, scope: str) -> tuple[list[Site], list[Skip]]:
     Args:
         scope: "block", "attention" or "mlp".
     """
-    blocks = _layers(find_blocks(model).blocks)
-    ends, places = _ends(blocks), _places(blocks)
+    blocks = layers_of(find_blocks(model).blocks)
+    ends, places = ends_of(blocks), _places(blocks)
     sites, skips = [], []
     for block in blocks:
         for label, piece in _pieces(block, scope):
@@ -69,28 +70,17 @@ def find_sites(model: ir.Model, scope: str) -> tuple[list[Site], list[Skip]]:
     return sites, skips
 
 
+def masks_of(sites: Sequence[Site]) -> list[str]:
+    """The inputs that may say which tokens are padding, by name."""
+    return mask_inputs(sites[0].nodes, {site.entry for site in sites}) if sites else []
+
+
 @dataclass(frozen=True, eq=False)
 class _Piece:
     entry: ir.Value
     exit: ir.Value
     nodes: tuple[ir.Node, ...]
     term: bool
-
-
-def _layers(blocks: Sequence[Block]) -> list[Block]:
-    """The blocks of the kind that each stream mostly has: a convolution before a stack of layers is none."""
-    kinds: dict[int, Counter[str]] = {}
-    for block in blocks:
-        if block.kind != "transition":
-            kinds.setdefault(block.stream, Counter())[block.kind] += 1
-    main = {stream: counted.most_common(1)[0][0] for stream, counted in kinds.items()}
-    return [block for block in blocks if block.kind == main.get(block.stream)]
-
-
-def _ends(blocks: Sequence[Block]) -> set[Block]:
-    streams = {block.stream for block in blocks}
-    of = [[block for block in blocks if block.stream == stream] for stream in streams]
-    return {block for members in of for block in (members[0], members[-1])}
 
 
 def _places(blocks: Sequence[Block]) -> dict[Block, int]:

@@ -6,22 +6,17 @@ the blocks beside the stream of hidden states (through the attention scores).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
-from ._sites import Site
 
-
-def mask_inputs(model: ir.Model, sites: Sequence[Site]) -> list[str]:
-    """Names of the graph inputs of rank 2 that reach the pieces other than through their entries."""
-    if not sites:
-        return []
-    entries = {site.entry for site in sites}
+def mask_inputs(nodes: Iterable[ir.Node], entries: Container[str | None]) -> list[str]:
+    """Names of the graph inputs of rank 2 that reach ``nodes`` other than through the values ``entries``."""
     seen: set[ir.Value] = set()
-    stack = [value for node in sites[0].nodes for value in node.inputs if value is not None]
+    stack = [value for node in nodes for value in node.inputs if value is not None]
     found = []
     while stack:
         value = stack.pop()
@@ -36,11 +31,16 @@ def mask_inputs(model: ir.Model, sites: Sequence[Site]) -> list[str]:
     return sorted(found)
 
 
-def real_tokens(names: Sequence[str], feeds: Mapping[str, Any], state: np.ndarray) -> np.ndarray | None:
-    """Which tokens of a hidden state [batch, tokens, width] are none of padding, or None: all of them."""
+def real_tokens(names: Sequence[str], feeds: Mapping[str, Any], shape: tuple[int, ...]) -> np.ndarray | None:
+    """Which tokens are none of padding, by batch and token; None: all of them, or none is told.
+
+    Args:
+        names: of the mask inputs.
+        shape: (batch, tokens).
+    """
     for name in names:
         mask = np.asarray(feeds[name])
-        if mask.shape != state.shape[:-1] or not np.isin(mask, (0, 1)).all():
+        if mask.shape != shape or not np.isin(mask, (0, 1)).all():
             continue
         if mask.any() and not mask.all():
             return mask.astype(bool)
