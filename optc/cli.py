@@ -145,6 +145,43 @@ def diff(
 
 
 @app.command()
+def bench(
+    contestants: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="A [B ...]",
+            help="Models and artifacts, or factories: package.module:factory runs in eager mode, "
+            "BACKEND:package.module:factory (inductor, optc, ...) under torch.compile. "
+            "A factory executes the code in its file.",
+        ),
+    ],
+    inputs: Annotated[Path | None, typer.Option(help="X.npz for all of them; otherwise examples.")] = None,
+    dim: Bind = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of every contestant.")] = None,
+    sessions: Annotated[int, typer.Option(min=1, help="Fresh processes of each.")] = 7,
+    seconds: Annotated[float, typer.Option(min=0.0, help="How long each is timed in a session.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="Seed of random inputs, and of the order.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Time models side by side in fresh processes, and say whether a difference is more than noise."""
+    from optc import data, ledger
+    from optc.bench import report
+
+    with ledger.progress(enabled=not as_json) as progress:
+        found = report.bench_data(
+            contestants,
+            inputs=inputs,
+            dims=data.parse_dims(dim or []),
+            threads=threads,
+            sessions=sessions,
+            seconds=seconds,
+            seed=seed,
+            progress=progress,
+        )
+    _print(found, as_json, lambda: report.render(found))
+
+
+@app.command()
 def passes(name: Annotated[str | None, typer.Argument()] = None, as_json: Json = False) -> None:
     """List the passes, or show one with its options."""
     from optc import catalog

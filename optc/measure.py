@@ -57,14 +57,8 @@ class Timing:
         return float(np.median(self.rounds[name]))
 
     def ratio(self, over: str, under: str) -> Ratio:
-        """Median of the ratios of each round, with the order statistics that enclose it in 95% of cases.
-
-        Below six rounds no two order statistics do, and the interval is unbounded.
-        """
-        ratios = np.sort(self.rounds[over] / self.rounds[under])
-        cut = _order_statistic(len(ratios))
-        low, high = (float(ratios[cut]), float(ratios[-1 - cut])) if cut is not None else (0.0, math.inf)
-        return Ratio(float(np.median(ratios)), low, high, len(ratios))
+        """Median of the ratios of each round, with its interval as `median_ratio` gives it."""
+        return median_ratio(self.rounds[over] / self.rounds[under])
 
 
 def paired(
@@ -95,6 +89,18 @@ def paired(
         for name in turn:
             rounds[name].append(_block(contestants[name], calls[name], clock))
     return Timing({name: np.array(values) for name, values in rounds.items()})
+
+
+def median_ratio(ratios: np.ndarray) -> Ratio:
+    """Median of independent ratios, with the order statistics that enclose it in 95% of cases.
+
+    Nothing is assumed about how they are distributed. Below six no two order statistics do, and the interval
+    is unbounded.
+    """
+    ordered = np.sort(ratios)
+    cut = _order_statistic(len(ordered))
+    low, high = (float(ordered[cut]), float(ordered[-1 - cut])) if cut is not None else (0.0, math.inf)
+    return Ratio(float(np.median(ordered)), low, high, len(ordered))
 
 
 def over_sessions(log_ratios: Sequence[float]) -> Ratio:

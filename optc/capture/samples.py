@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from optc.errors import UserError
+
 Feeds = dict[str, Any]  # graph input name -> ndarray, list (sequence) or None (optional)
 
 _BATCH = 2
@@ -19,14 +21,20 @@ _PASSES_INDEX = frozenset(
 )
 
 
-def random_feeds(model: ir.Model, seed: int) -> tuple[list[Feeds], str]:
+def random_feeds(
+    model: ir.Model, seed: int, dims: Mapping[str, int] | None = None
+) -> tuple[list[Feeds], str]:
     """One random feed for every required input, and a note that says where it comes from.
 
     A dim name has one value throughout; extents grow until no inferred dim of the model is empty. Floats are
     normal, integers index what they look up and are 1 elsewhere (as in a mask), booleans are True, optionals
-    hold a value. The same model and seed give the same feeds.
+    hold a value. The same model and seed give the same feeds. ``dims`` are sizes of named dims that are asked
+    for.
+
+    Raises:
+        UserError: no input has a dim of that name.
     """
-    extents = _extents(model)
+    extents = {**_extents(model), **_known(model, dims or {})}
     rng = np.random.default_rng(seed)
     feeds = {
         value.name or "": _sample(value, value.type, value.shape, extents, rng)
@@ -46,6 +54,15 @@ def _extents(model: ir.Model) -> dict[str, int]:
         if not any(_is_empty(dim, bindings) for dim in computed):
             break
     return bindings
+
+
+def _known(model: ir.Model, dims: Mapping[str, int]) -> Mapping[str, int]:
+    names = sorted(set().union(*_dim_names(model)))
+    for name, size in dims.items():
+        if name not in names or size < 1:
+            what = f"no input has a dimension {name!r}" if name not in names else f"{name} cannot be {size}"
+            raise UserError(what, where=f"--dim {name}={size}", hint=f"named dimensions: {names or 'none'}")
+    return dims
 
 
 def _dim_names(model: ir.Model) -> tuple[set[str], set[str]]:
