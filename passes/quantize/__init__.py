@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import onnx_ir as ir
 
@@ -13,6 +14,7 @@ from optc.errors import UserError
 from optc.passbase import Context, Pass, Report, Skip
 
 from . import dynamic
+from .smooth import Smoothed, smooth
 from .static import Settings, quantize_static, saturation
 from .static.sites import Site, find
 
@@ -54,9 +56,42 @@ class Quantize(Pass):
                 sites.append(site)
         if (reason := dynamic.why_not(model)) is not None:
             return Report(False, skipped=(*skips, Skip("model", reason)))
-        dynamic.insert(model, sites, per_channel=self.granularity == "channel")
-        matched = {"int8 dynamic site": len(sites)} if sites else {}
-        return Report(bool(sites), matched, tuple(skips), {"machine": saturation.describe()})
+        per_channel = self.granularity == "channel"
+        smoothed = self._smooth(model, ctx, sites)
+        dynamic.insert(model, [site.renewed() for site in sites], per_channel=per_channel)
+        matched = {"int8 dynamic site": len(sites), "input smoothed": len(smoothed.alphas)}
+        matched = {name: count for name, count in matched.items() if count}
+        return Report(
+            bool(sites), matched, tuple(skips), {"machine": saturation.describe(), **_told(smoothed)}
+        )
+
+    def _smooth(self, model: ir.Model, ctx: Context, sites: Sequence[Site]) -> Smoothed:
+        samples = ctx.calibration if ctx.calibration is not None else ctx.examples
+        if self.smooth == "none" or not samples:
+            return Smoothed()
+        return smooth(
+            model,
+            sites,
+            samples,
+            ctx,
+            alpha=self._alpha(),
+            per_channel=self.granularity == "channel",
+            limit=saturation.largest_code(),
+        )
+
+    def _alpha(self) -> float | None:
+        if self.smooth == "auto":
+            return None
+        try:
+            alpha = float(self.smooth)
+        except ValueError:
+            alpha = -1.0
+        if not 0.0 <= alpha <= 1.0:
+            raise UserError(
+                f"smooth is auto, none or a number from 0 to 1, not {self.smooth!r}",
+                where="option smooth of quantize",
+            )
+        return alpha
 
     def _excluded(self) -> re.Pattern[str] | None:
         if not self.exclude:
@@ -95,3 +130,10 @@ class Quantize(Pass):
             ),
         )
         return quantize_static(model, ctx.calibration, ctx, settings)
+
+
+def _told(smoothed: Smoothed) -> Mapping[str, Any]:
+    if not smoothed.alphas:
+        return {}
+    found = {"folded": smoothed.folded, "multiplied": smoothed.multiplied, "alphas": smoothed.alphas}
+    return {"smoothing": found}
