@@ -22,6 +22,8 @@ def adapted(program: ExportedProgram) -> Iterator[None]:
                 if node.op == "call_function":
                     _view_as_reshape(node, undo)
                     _promote_subtrahend(node, undo)
+                    _drop_assertion(node, undo)
+                    _narrow_reduction(node, undo)
         _drop_constant_outputs(program.graph_module.graph.output_node(), undo)
         yield
 
@@ -51,6 +53,40 @@ def _promote_subtrahend(node: torch.fx.Node, undo: ExitStack) -> None:
     node.replace_input_with(tensor, cast)
     undo.callback(node.graph.erase_node, cast)
     undo.callback(node.replace_input_with, cast, tensor)
+
+
+def _drop_assertion(node: torch.fx.Node, undo: ExitStack) -> None:
+    """torch.export asserts the types of autocast, which the exporter, casting elsewhere, does not keep to."""
+    if node.target is _aten._assert_tensor_metadata.default:
+        for name in ("args", "kwargs", "target"):
+            undo.callback(setattr, node, name, getattr(node, name))
+        node.args, node.kwargs, node.target = (node.args[0],), {}, _aten.alias.default
+
+
+def _narrow_reduction(node: torch.fx.Node, undo: ExitStack) -> None:
+    """The exporter lets reductions of half precision compute in float32, and leaves their result in it."""
+    value = node.meta.get("val")
+    if getattr(node.target, "overloadpacket", None) not in _WIDENED or not isinstance(value, torch.Tensor):
+        return
+    if value.dtype not in (torch.float16, torch.bfloat16):
+        return
+    users = list(node.users)
+    with node.graph.inserting_after(node):
+        cast = node.graph.call_function(_aten._to_copy.default, (node,), {"dtype": value.dtype})
+    cast.meta = dict(node.meta)
+    for user in users:
+        user.replace_input_with(node, cast)
+    undo.callback(_take_out, cast)
+
+
+def _take_out(node: torch.fx.Node) -> None:
+    node.replace_all_uses_with(node.all_input_nodes[0])
+    node.graph.erase_node(node)
+
+
+_WIDENED = frozenset(
+    {_aten.sum, _aten.prod, _aten.cumsum, _aten.cumprod, _aten.amax, _aten.amin, _aten.mse_loss}
+)
 
 
 def _drop_constant_outputs(output: torch.fx.Node, undo: ExitStack) -> None:

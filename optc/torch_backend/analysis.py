@@ -24,6 +24,7 @@ class Analysis(fx.Interpreter):
         geometries: per such node, size, strides and offset when it was made.
         written: storages that were changed in place.
         writers: nodes that changed something in place.
+        trains: a batch norm in training mode, or None.
         random: the first operator that draws random numbers, or None.
         narrowest: the float type with the fewest digits that any operator gave, or None.
     """
@@ -41,6 +42,7 @@ class Analysis(fx.Interpreter):
             self.run(*fakes, enable_io_processing=False)
         self.written = self._watch.written
         self.random = self._watch.random
+        self.trains = self._watch.trains
         self.narrowest = self._watch.narrowest
 
     def run_node(self, n: fx.Node) -> Any:
@@ -76,6 +78,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.wrote = False
         self.written: set[int] = set()
         self.random: str | None = None
+        self.trains: str | None = None
         self.narrowest: torch.dtype | None = None
 
     def __torch_dispatch__(
@@ -97,8 +100,10 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _note_writes(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         for place, argument in enumerate(func._schema.arguments):
             value = args[place] if place < len(args) else kwargs.get(argument.name)
-            is_written = argument.alias_info is not None and argument.alias_info.is_write
-            if is_written or _writes_statistics(func, argument.name, args):
+            updates = argument.name in ("running_mean", "running_var") and _is_training(func, args)
+            self.trains = self.trains or (str(func) if updates and value is not None else None)
+            # Batch norms of old update their statistics without saying so in their schema.
+            if updates or (argument.alias_info is not None and argument.alias_info.is_write):
                 tensors = (t for t in _pytree.tree_leaves(value) if isinstance(t, torch.Tensor))
                 self.written.update(storage_of(tensor) for tensor in tensors)
                 self.wrote = True
@@ -107,16 +112,10 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
 _DIGITS = {torch.float64: 53, torch.float32: 24, torch.float16: 11, torch.bfloat16: 8}
 
 
-def _writes_statistics(func: Any, argument: str, args: tuple[Any, ...]) -> bool:
-    """Batch norms of old update their statistics without saying so in their schema."""
-    if argument not in ("running_mean", "running_var"):
-        return False
-    training = [a.name for a in func._schema.arguments].index("training") if _has_training(func) else None
-    return training is not None and training < len(args) and bool(args[training])
-
-
-def _has_training(func: Any) -> bool:
-    return any(argument.name == "training" for argument in func._schema.arguments)
+def _is_training(func: Any, args: tuple[Any, ...]) -> bool:
+    names = [argument.name for argument in func._schema.arguments]
+    place = names.index("training") if "training" in names else len(args)
+    return place < len(args) and bool(args[place])
 
 
 def _draws(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:

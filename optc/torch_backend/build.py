@@ -13,6 +13,7 @@ import torch
 
 from optc.errors import OptcError
 
+from .alone import alone
 from .because import Unsupported, check_arguments, reason_of
 from .cache import Cache, find_cache
 from .counts import COUNTERS
@@ -67,7 +68,8 @@ def build(graph: Graph, arguments: Sequence[Any], options: Options) -> Built:
         COUNTERS.add("cache_misses")
     options.check_pipeline()
     try:
-        return _made(graph, arguments, options, cache, key)
+        with alone():
+            return _made(graph, arguments, options, cache, key)
     except Exception as error:
         raise Unsupported(reason_of(error)) from error
 

@@ -73,6 +73,8 @@ def _array(value: Any) -> np.ndarray[Any, Any]:
 
 def _ort_value(value: Any) -> ort.OrtValue:
     tensor = value.detach() if isinstance(value, torch.Tensor) else torch.tensor(value)
+    if tensor.dtype == torch.bool:  # torch exports a type for which the runtime expects bytes
+        return ort.OrtValue.ortvalue_from_numpy(_array(tensor))
     return ort.OrtValue.from_dlpack(tensor.contiguous().resolve_neg())
 
 

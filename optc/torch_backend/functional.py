@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import fx
 
+from .fastpath import spell_out
 from .fed import fed
 from .graph import Graph
 from .plan import Plan
@@ -81,4 +82,5 @@ def _body(module: fx.GraphModule, plan: Plan) -> fx.GraphModule:
             node = graph.call_function(torch.permute, (node, order))
         results.append(node)
     graph.output(tuple(results))
+    spell_out(graph)
     return fx.GraphModule(module, graph)

@@ -64,6 +64,8 @@ def make_plan(graph: Graph, analysis: Analysis) -> Plan:
     """
     if analysis.random is not None:
         raise Unsupported(f"{analysis.random} draws random numbers, and those of torch cannot be repeated")
+    if analysis.trains is not None:
+        raise Unsupported(f"{analysis.trains} is in training mode; call eval() on the model")
     for node in graph.module.graph.nodes:
         if node.op == "call_module" and _trains(graph.module.get_submodule(str(node.target))):
             raise Unsupported(f"the module {node.target} is in training mode")

@@ -17,9 +17,9 @@ class Watch:
     """Remembers tensors by identity, version counter, address, and a few of their elements.
 
     The version counter sees every in-place update that autograd knows of: ``load_state_dict``, steps of
-    optimizers, code under ``no_grad``. The address sees ``p.data = other``. Writes through ``p.data`` leave no
-    trace in either; the elements see those that change a tensor as a whole. What changes single elements through
-    ``.data`` is not seen.
+    optimizers, code under ``no_grad``. The address sees ``p.data = other``. Writes through ``p.data`` leave
+    no trace in either; the elements see those that change a tensor as a whole. What changes single elements
+    through ``.data`` is not seen.
     """
 
     def __init__(self, tensors: Sequence[torch.Tensor], dropped: Callable[[], None] | None = None) -> None:
