@@ -65,6 +65,9 @@ def compile_command(
         typer.Option(help="An earlier artifact whose gate decisions are used again, unmeasured."),
     ] = None,
     dump: Annotated[Path | None, typer.Option(help="Write a listing after every pass here.")] = None,
+    validate: Annotated[
+        bool, typer.Option("--validate", help="Check every exact rewrite where it is applied.")
+    ] = False,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads to run and measure with.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     arch: Annotated[str | None, typer.Option(help="GPU architectures (target cuda).")] = None,
@@ -90,6 +93,7 @@ def compile_command(
             gate_seconds=gate_seconds,
             decisions=decisions,
             dump=dump,
+            validate=validate,
             threads=threads,
             seed=seed,
             target_options=options,

@@ -18,6 +18,8 @@ from optc.errors import InvalidModel, UserError
 from optc.passbase import Context
 from optc.pipeline import Observer, Pipeline, Record
 from optc.target import Target
+from optc.trail import Trail
+from optc.validate import Validator
 
 Progress = Callable[[Iterable[Any], str], Iterable[Any]]
 
@@ -35,6 +37,7 @@ class Request:
     gate_seconds: float
     decisions: Mapping[str, str] | None
     allowance: Allowance
+    validate: bool
     metric: Callable[..., float] | None
     max_drop: float | None
     threads: int
@@ -62,6 +65,7 @@ def compile(
     inputs: Mapping[str, Any] | None = None,
     decisions: str | Path | None = None,
     dump: str | Path | None = None,
+    validate: bool = False,
     output: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Artifact:
@@ -90,12 +94,14 @@ def compile(
         inputs: example feeds by graph input name, instead of the factory's or random ones.
         decisions: directory of an earlier artifact whose gate decisions are used again, unmeasured.
         dump: directory for a listing after every pass.
+        validate: check every rewrite of the exact passes where it is applied; compiling takes longer.
         output: directory to save the artifact to; it is checked before the work starts.
         progress: wraps an iterable and a description to show progress.
 
     Raises:
         UserError: what was asked for cannot be done; the message says why and what to do.
-        VerifyError: a pass broke the model: a defect of the pass.
+        VerifyError: a pass broke the model: a defect of the pass. With ``validate`` it is a WrongRewrite
+            when a rewrite changed what the graph computes, and names it.
     """
     if (metric is None) != (max_drop is None):
         raise UserError("metric and max_drop belong together", hint="give both, or neither")
@@ -109,6 +115,7 @@ def compile(
         allowance=Allowance(max_error)
         if pipeline is not None
         else Allowance.of_level(level, max_error, has_metric=metric is not None),
+        validate=validate,
         metric=metric,
         max_drop=max_drop,
         threads=threads if threads is not None else physical_cores(),
@@ -186,6 +193,9 @@ def _compile(
     )
     if progress is not None:
         ctx.progress = progress
+    validator = Validator(captured.examples, request.seed) if request.validate else None
+    if validator is not None:
+        ctx.trail = Trail(watchers=(validator,))
     compare = observers.Compare(samples or captured.examples, request.allowance, unseen)
     pays = lossy.Pays(request.pipeline, ctx, request.gate_seconds * gating.LOSSY_SHARE)
     metric = None
@@ -218,6 +228,7 @@ def _compile(
         "threads": request.threads,
         "opset": raised,
         "passes": [report.entry(record) for record in records],
+        **({"validation": validator.summary()} if validator is not None else {}),
         "final": report.whole(
             records,
             error=error,

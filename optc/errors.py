@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from optc.trail import Rewrite
+
 
 class OptcError(Exception):
     """Base of every error that optc raises on purpose."""
@@ -36,3 +41,23 @@ class InvalidModel(UserError):
 
 class VerifyError(OptcError):
     """A pass left the IR in a state that breaks an invariant (exit code 1)."""
+
+
+class WrongRewrite(VerifyError):
+    """A rewrite of an exact pass changed what the graph computes (exit code 1).
+
+    Args:
+        step: name of the pass.
+        rewrite: the rewrite, with the nodes that it started from and the user's line.
+        what: what differs, and on which sample.
+    """
+
+    def __init__(self, step: str, rewrite: Rewrite, what: str) -> None:
+        self.step, self.rewrite, self.what = step, rewrite, what
+        lines = [
+            f"pass {step!r}: the rewrite {rewrite.name!r} (number {rewrite.number}) is wrong: {what}",
+            f"  nodes: {', '.join(rewrite.nodes) or 'none'}",
+        ]
+        if rewrite.source:
+            lines.append(f"  where: {rewrite.source}")
+        super().__init__("\n".join(lines))

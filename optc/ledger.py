@@ -26,10 +26,19 @@ def render(report: Mapping[str, Any], directory: Path | None = None) -> Renderab
     if skipped := _skipped(report):
         parts.append(skipped)
     parts += [Text(f"note: {note}", style="dim") for note in report["final"]["detail"].get("notes", ())]
+    if "validation" in report:
+        parts.append(_validation(report["validation"]))
     parts.append(_verdict(report))
     if directory is not None:
         parts.append(Text.from_markup(f"artifact: [bold]{escape(str(directory))}[/]"))
     return Group(*parts)
+
+
+def _validation(found: Mapping[str, Any]) -> Text:
+    checked, unchecked = (sum(found[key].values()) for key in ("checked", "unchecked"))
+    reasons = ", ".join(sorted(found["unchecked"]))
+    left = f"; {unchecked} could not be: {reasons}" if unchecked else ""
+    return Text(f"validated: {checked} rewrites checked, none is wrong{left}", style="dim")
 
 
 def _header(report: Mapping[str, Any]) -> Text:

@@ -48,8 +48,8 @@ class Oracle:
         self.skipped: Skipped | None = None
         if not self._samples:
             self.skipped = Skipped("there are no sample inputs")
-        elif random_op := _random_op(model):
-            self.skipped = Skipped(f"the model draws random numbers ({random_op})")
+        elif random_op_type := random_op(model):
+            self.skipped = Skipped(f"the model draws random numbers ({random_op_type})")
         else:
             self._run_captured(model)
 
@@ -94,7 +94,7 @@ def _run_all(
         yield run_session(session, feeds)
 
 
-def _random_op(model: ir.Model) -> str | None:
+def random_op(model: ir.Model) -> str | None:
     """The op that makes two runs of the model differ, if there is one."""
     functions = [function.all_nodes() for function in model.functions.values()]
     for node in chain(model.graph.all_nodes(), *functions):

@@ -89,10 +89,15 @@ class Pipeline:
 def run_pass(step: Pass, model: ir.Model, ctx: Context, fusing: Pass | None = None) -> Report:
     """Runs a pass in place; one that needs plain nodes gets them, and ``fusing`` runs again behind it."""
     if not (step.plain and rewrite.inline(model) and fusing is not None):
-        return step.run(model, ctx)
-    report = step.run(model, ctx)
-    fusing.run(model, ctx)
+        return _run(step, model, ctx)
+    report = _run(step, model, ctx)
+    _run(fusing, model, ctx)
     return report
+
+
+def _run(step: Pass, model: ir.Model, ctx: Context) -> Report:
+    ctx.trail.starting(step.name, model, exact=step.exact)
+    return step.run(model, ctx)
 
 
 def _has_functions(model: ir.Model) -> bool:

@@ -34,6 +34,9 @@ class Watcher(Protocol):
     It may look at the model, but not change it.
     """
 
+    def starting(self, name: str, model: ir.Model, *, exact: bool) -> None:
+        """A pass is about to run on ``model``."""
+
     def editing(self, node: ir.Node) -> None:
         """The inputs of ``node`` are about to change in place; its outputs keep their meaning."""
 
@@ -63,6 +66,11 @@ class Trail:
     def open(self) -> bool:
         """Whether one more rewrite may be applied; asked before it is looked for."""
         return self.limit is None or len(self.rewrites) < self.limit
+
+    def starting(self, name: str, model: ir.Model, *, exact: bool) -> None:
+        """Tells the watchers, before a pass runs."""
+        for watcher in self.watchers:
+            watcher.starting(name, model, exact=exact)
 
     def editing(self, node: ir.Node) -> None:
         """Tells the watchers, before the inputs of a node are changed in place."""

@@ -35,9 +35,13 @@ class Watching:
     """Keeps what it is told."""
 
     def __init__(self) -> None:
+        self.started: list[tuple[str, bool]] = []
         self.pairs: list[tuple[str, str]] = []
         self.edited: list[str] = []
         self.seen: list[Rewrite] = []
+
+    def starting(self, name: str, model: ir.Model, *, exact: bool) -> None:
+        self.started.append((name, exact))
 
     def editing(self, node: ir.Node) -> None:
         self.edited.append(node.op_type)
@@ -82,6 +86,7 @@ def test_a_watcher_sees_old_and_new_while_both_are_in_the_graph() -> None:
     watching = Watching()
     trail = Trail(watchers=(watching,))
     _run("simplify, fuse", trail)
+    assert watching.started == [("simplify", True), ("fuse", True)]
     assert watching.seen == trail.rewrites
     assert [rewrite.number for rewrite in trail.rewrites] == list(range(1, len(trail.rewrites) + 1))
     names = {rewrite.name for rewrite in trail.rewrites}

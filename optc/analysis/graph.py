@@ -14,10 +14,14 @@ def captures(graph: ir.Graph) -> Captures:
     """For every node of ``graph`` that holds subgraphs, the outer values that these read, in order."""
     found: Captures = {}
     for node in graph:
-        read = {value: None for _, body in subgraphs(node) for value in _free(body)}
-        if read:
-            found[node] = tuple(read)
+        if read := captured_by(node):
+            found[node] = read
     return found
+
+
+def captured_by(node: ir.Node) -> tuple[ir.Value, ...]:
+    """The outer values that the subgraphs of ``node`` read, in order."""
+    return tuple(dict.fromkeys(value for _, body in subgraphs(node) for value in _free(body)))
 
 
 def _free(body: ir.Graph) -> list[ir.Value]:

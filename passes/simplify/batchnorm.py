@@ -66,9 +66,27 @@ def _into_convolution(
         return editor.skip(node, "batch norm not folded: the weights of the convolution are no constants")
     scaled = weight * _along_output_channels(convolution, weight, factor)
     shifted = shift if bias is None else bias * factor + shift
-    _set_constant(convolution, 1, scaled.astype(weight.dtype), editor)
-    _set_constant(convolution, 2, shifted.astype(weight.dtype), editor)
-    return editor.replace(node.outputs[0], convolution.outputs[0])
+    name, old = node.outputs[0].name, [operand(convolution, 1), operand(convolution, 2)]
+    new = [
+        editor.constant(scaled.astype(weight.dtype), f"{name}_weight"),
+        editor.constant(shifted.astype(weight.dtype), f"{name}_bias"),
+    ]
+    operands = [convolution.inputs[0], *new]
+    folded = editor.add(node, convolution.op_type, operands, convolution.attributes, like=convolution)
+    editor.replace(node.outputs[0], folded)
+    for before, after in zip(old, new, strict=True):
+        _hand_over_name(before, after)
+    return True
+
+
+def _hand_over_name(old: ir.Value | None, new: ir.Value) -> None:
+    """A weight that nothing reads any more leaves its name to the one in its place."""
+    if old is None or not old.is_initializer() or old.uses() or old.is_graph_output():
+        return
+    name, graph = old.name, old.graph
+    assert name is not None and graph is not None
+    del graph.initializers[name]
+    new.name = name
 
 
 def _along_output_channels(convolution: ir.Node, weight: np.ndarray, factor: np.ndarray) -> np.ndarray:
@@ -100,18 +118,6 @@ def _into_product(
         editor.constant(bias, f"{node.outputs[0].name}_bias"),
     ]
     return editor.replace(node.outputs[0], editor.add(node, "Gemm", operands))
-
-
-def _set_constant(node: ir.Node, index: int, array: np.ndarray, editor: Editor) -> None:
-    """Gives ``node`` a new weight, under the old name where nothing else reads the old one."""
-    old = operand(node, index)
-    if old is not None and old.is_initializer() and len(old.uses()) == 1 and not old.is_graph_output():
-        old.const_value = ir.tensor(array, name=old.name)
-        return
-    name = f"{node.outputs[0].name}_{'weight' if index == 1 else 'bias'}"
-    if index >= len(node.inputs):
-        node.resize_inputs(index + 1)
-    editor.set_input(node, index, editor.constant(array, name))
 
 
 RULES = (Rule("batch norm folded", ("BatchNormalization",), _fold),)

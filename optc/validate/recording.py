@@ -1,0 +1,78 @@
+"""What every value of the main graph holds when the model runs on samples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import onnx_ir as ir
+
+from optc.analysis.shapes import constant_tensor
+from optc.session import ORT_ERRORS, open_session, run_session
+from optc.spool import Spool
+from optc.validate.variants import Sample
+
+
+class Recording:
+    """Runs the model as it is, unoptimized, once per sample; samples that it fails on are left out.
+
+    Large values go to a temporary file. What a rewrite puts in the place of a value gets its contents.
+    """
+
+    def __init__(self, model: ir.Model, samples: Iterable[Sample]) -> None:
+        self.samples: list[Sample] = []
+        self._spool = Spool()
+        self._rows: dict[ir.Value, list[int]] = {}
+        values = [value for node in model.graph for value in node.outputs if value.name]
+        session = open_session(_with_outputs(model, values), optimize=False)
+        for sample in samples:
+            try:
+                results = run_session(session, sample.feeds)
+            except ORT_ERRORS:
+                continue
+            self.samples.append(sample)
+            for value in values:
+                self._append(value, results[str(value.name)])
+            for value in model.graph.inputs:
+                if value.name in sample.feeds:
+                    self._append(value, sample.feeds[value.name])
+                elif value.const_value is not None:
+                    self._append(value, value.const_value.numpy())
+
+    def __contains__(self, value: ir.Value) -> bool:
+        return value in self._rows or constant_tensor(value) is not None
+
+    def of(self, value: ir.Value, sample: int) -> Any:
+        """What ``value`` holds on a sample, by its index in ``samples``."""
+        if value in self._rows:
+            return self._spool[self._rows[value][sample]]["value"]
+        tensor = constant_tensor(value)
+        assert tensor is not None
+        return tensor.numpy()
+
+    def add(self, value: ir.Value, contents: Iterable[Any]) -> None:
+        """Notes what a value holds, one after the other sample."""
+        self._rows.pop(value, None)
+        for each in contents:
+            self._append(value, each)
+
+    def share(self, new: ir.Value, old: ir.Value) -> None:
+        """From now on ``new`` holds what ``old`` does."""
+        if old in self._rows and constant_tensor(new) is None:
+            self._rows[new] = self._rows[old]
+
+    def values(self) -> Mapping[ir.Value, Any]:
+        """All values that were recorded."""
+        return self._rows
+
+    def _append(self, value: ir.Value, contents: Any) -> None:
+        self._rows.setdefault(value, []).append(len(self._spool))
+        self._spool.append({"value": contents})
+
+
+def _with_outputs(model: ir.Model, values: Iterable[ir.Value]) -> ir.Model:
+    copy = model.clone()
+    known = {value.name for value in copy.graph.outputs}
+    made = {value.name: value for node in copy.graph for value in node.outputs}
+    copy.graph.outputs.extend(made[value.name] for value in values if value.name not in known)
+    return copy
