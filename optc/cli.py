@@ -186,6 +186,41 @@ def bench(
 
 
 @app.command()
+def bisect(
+    source: Source,
+    max_error: Annotated[float, typer.Option(min=0.0, help="The relative L2 error that is exceeded.")],
+    pipeline: Annotated[str | None, typer.Option(help="Passes to run instead of a level.")] = None,
+    level: Annotated[int, typer.Option("-O", min=0, max=3, help="As of `optc compile`.")] = 1,
+    target: Annotated[str, typer.Option(help="What to compile for; see `optc targets`.")] = "cpu",
+    inputs: Annotated[Path | None, typer.Option(help="Inputs to take the error on.")] = None,
+    calib: Annotated[str | None, typer.Option(help="Calibration data, as of `optc compile`.")] = None,
+    decisions: Annotated[Path | None, typer.Option(help="An artifact whose gate decisions to use.")] = None,
+    every: Annotated[bool, typer.Option("--every", help="Try rewrites one by one, not by halving.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Find the pass, and the rewrite inside it, with which the results first leave an error."""
+    from optc import bisect as search
+    from optc import data, ledger
+
+    with ledger.progress(enabled=not as_json) as progress:
+        found = search.bisect_data(
+            source,
+            max_error=max_error,
+            pipeline=pipeline,
+            level=level,
+            target=target,
+            inputs=None if inputs is None else data.load_feeds(inputs),
+            calibration=None if calib is None else data.load_calibration(calib),
+            decisions=decisions,
+            every=every,
+            seed=seed,
+            progress=progress,
+        )
+    _print(found, as_json, lambda: search.render(found))
+
+
+@app.command()
 def passes(name: Annotated[str | None, typer.Argument()] = None, as_json: Json = False) -> None:
     """List the passes, or show one with its options."""
     from optc import catalog
