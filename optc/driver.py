@@ -9,7 +9,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from optc import data, gating, holdout, lossy, manifest, observers, opsets, registry, report, verify
+from optc import data, gate, gating, holdout, lossy, manifest, observers, opsets, registry, report, verify
 from optc.allowance import Allowance
 from optc.artifact import Artifact
 from optc.capture import Captured, capture
@@ -197,7 +197,8 @@ def _compile(
     if validator is not None:
         ctx.trail = Trail(watchers=(validator,))
     compare = observers.Compare(samples or captured.examples, request.allowance, unseen)
-    pays = lossy.Pays(request.pipeline, ctx, request.gate_seconds * gating.LOSSY_SHARE)
+    programs = gate.OrtPrograms(request.threads)
+    pays = lossy.Pays(request.pipeline, ctx, programs, request.gate_seconds * gating.LOSSY_SHARE)
     metric = None
     watchers: list[Observer] = [observers.Verify(), compare]
     if request.metric is not None and request.max_drop is not None:
@@ -212,7 +213,7 @@ def _compile(
     plain = captured.model.clone()
     model, records = request.pipeline.run(captured.model, ctx, watchers)
     if request.gate:
-        outcome = gating.Gate(plain, ctx, request.gate_seconds, pays, watchers).run(model, records)
+        outcome = gating.Gate(plain, ctx, programs, request.gate_seconds, pays, watchers).run(model, records)
     else:
         outcome = gating.ungated(request.decisions or {}, plain, model, records)
     ctx, records = replace(ctx, lowerings=outcome.lowerings), outcome.records

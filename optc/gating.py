@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
-import numpy as np
 import onnx_ir as ir
 
-from optc import gate, lossy
-from optc.gate.contest import PLAIN, Candidate, Contest, candidate, ort_program
-from optc.passbase import Context, Feeds
+from optc import gate, lossy, stages
+from optc.passbase import Context
 from optc.pipeline import Observer, Record
 
-# The milliseconds per pass are for the ledger only; they get little of the time.
-_LEDGER_SESSIONS, _LEDGER_SHARE = 3, 0.1
-
+# Of the time budget: for the milliseconds per pass, which decide nothing.
+_LEDGER_SHARE = 0.1
 
 # What decisions say of the whole: nothing beat the captured model.
 ARTIFACT, CAPTURED = "artifact", "captured"
@@ -59,6 +55,7 @@ class Gate:
 
     Args:
         plain: the captured model.
+        programs: makes models ready to be measured.
         seconds: time budget.
         pays: the observer that judged the lossy passes.
         watchers: the observers of the pipeline, for what has to run again.
@@ -66,6 +63,7 @@ class Gate:
 
     plain: ir.Model
     ctx: Context
+    programs: gate.Prepare
     seconds: float
     pays: lossy.Pays
     watchers: Sequence[Observer]
@@ -76,12 +74,13 @@ class Gate:
         Args:
             model: what the pipeline made of the captured model, with its fused functions.
         """
+        self.started = time.perf_counter()
         rows = [self.pays.judgements[index].entry.to_json() for index in sorted(self.pays.judgements)]
         if not self.ctx.examples:
             row = gate.Entry("artifact", "kept", "not measured: there are no sample inputs to measure with")
             return self._outcome({}, model, records, {"gate": [*rows, row.to_json()]})
         self.feeds = gate.feeds_by_shape(self.plain, self.ctx.examples[0])
-        left = self.seconds - self.pays.spent
+        left = self._left() * (1 - _LEDGER_SHARE)
         doubtful = any(lossy.is_lossy(record) for record in records) and not self._is_clear()
         result = self._choose(model, left * 0.4 if doubtful else left)
         rows += [entry.to_json() for entry in result.ledger]
@@ -107,7 +106,7 @@ class Gate:
             gate.families_of(model, self.ctx.target),
             self.feeds,
             seconds=seconds,
-            threads=self.ctx.threads,
+            prepare=self.programs,
             seed=self.ctx.seed,
             progress=_bar(self.ctx),
         )
@@ -130,7 +129,7 @@ class Gate:
             self.feeds,
             what="artifact",
             seconds=seconds,
-            threads=self.ctx.threads,
+            prepare=self.programs,
             seed=self.ctx.seed,
         )
         return None if found.undone is None else f"against the best exact artifact {found.undone}"
@@ -146,9 +145,22 @@ class Gate:
             return self._outcome({ARTIFACT: CAPTURED}, self.plain.clone(), records, timing)
         if result.final is None:
             return self._outcome(result.decisions, model, records, timing)
-        feeds = {shape: self.feeds[shape] for shape in result.final_by_shape}
-        _per_pass(self.plain, model, records, self.ctx, result.decisions, feeds, self.seconds)
-        return self._outcome(result.decisions, model, records, {**timing, **_figures(result)})
+        figures = _figures(result)
+        stages.time_passes(
+            records,
+            self.plain,
+            lambda state: lossy.legal(state, self.ctx, result.decisions),
+            (figures["ms_before"], figures["ms_after"]),
+            {figures["ms_shape"]: self.feeds[figures["ms_shape"]]},
+            prepare=self.programs,
+            seconds=self._left(),
+            seed=self.ctx.seed,
+        )
+        return self._outcome(result.decisions, model, records, {**timing, **figures})
+
+    def _left(self) -> float:
+        """Seconds of the budget that are not spent."""
+        return self.seconds - self.pays.spent - (time.perf_counter() - self.started)
 
     def _outcome(
         self, decisions: Mapping[str, str], model: ir.Model, records: list[Record], timing: dict[str, Any]
@@ -185,44 +197,6 @@ def _figures(result: gate.GateResult) -> dict[str, Any]:
         "speedup_high": round(1 / result.final.low, 4) if result.final.low else None,
         "speedup_by_shape": {s: round(1 / found.ratio, 4) for s, found in result.final_by_shape.items()},
     }
-
-
-def _per_pass(
-    plain: ir.Model,
-    model: ir.Model,
-    records: Sequence[Record],
-    ctx: Context,
-    decisions: Mapping[str, str],
-    feeds: Mapping[str, Feeds],
-    seconds: float,
-) -> None:
-    """Notes the median milliseconds before and after every pass that changed something."""
-    changed = [record for record in records if record.report.changed and record.undone is None]
-    states = [*(record.before for record in changed[1:]), model][: len(changed)]
-    builders: dict[Candidate, Callable[[], ir.Model]] = {PLAIN: lambda: plain}
-    for number, state in enumerate(states):
-        builders[candidate({"state": str(number)})] = partial(lossy.legal, state, ctx, decisions)
-    shape = gate.middle(feeds)
-    contest = Contest(
-        lambda which: builders[which](),
-        {shape: feeds[shape]},
-        open_program=partial(ort_program, threads=ctx.threads),
-        seed=ctx.seed,
-    )
-    challengers = [which for which in builders if which is not PLAIN]
-    if not challengers:
-        return
-    rounds, started = [contest(PLAIN, challengers)], time.perf_counter()
-    while len(rounds) < _LEDGER_SESSIONS and time.perf_counter() - started < seconds * _LEDGER_SHARE:
-        rounds.append(contest(PLAIN, challengers))
-    times = [_median(round_[challengers[0]][shape].reference for round_ in rounds)]
-    times += [_median(round_[which][shape].challenger for round_ in rounds) for which in challengers]
-    for record, before, after in zip(changed, times, times[1:], strict=False):
-        record.findings["ms_before"], record.findings["ms_after"] = before, after
-
-
-def _median(seconds: Iterator[float]) -> float:
-    return float(np.median(list(seconds))) * 1e3
 
 
 def _bar(ctx: Context) -> Callable[[str, float], None]:

@@ -30,11 +30,13 @@ class Pays:
 
     Args:
         pipeline: the pipeline that is watched.
+        programs: makes models ready to be measured.
         seconds: time budget of all its lossy passes together.
     """
 
-    def __init__(self, pipeline: Pipeline, ctx: Context, seconds: float) -> None:
+    def __init__(self, pipeline: Pipeline, ctx: Context, programs: gate.Prepare, seconds: float) -> None:
         self._pipeline, self._ctx = pipeline, replace(ctx, trail=Trail(), progress=lambda items, _: items)
+        self._programs = programs
         lossy = sum(not step.exact for step in pipeline.passes)
         self._seconds = seconds / max(lossy, 1)
         self._feeds: Mapping[str, Feeds] = {}
@@ -70,8 +72,8 @@ class Pays:
             {", ".join(way.values()): partial(legal, after, self._ctx, way) for way in ways},
             self._feeds,
             what=record.step.name,
+            prepare=self._programs,
             seconds=self._seconds,
-            threads=self._ctx.threads,
             seed=self._ctx.seed,
         )
 

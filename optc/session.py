@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -67,7 +66,13 @@ def open_session(
     session_options = _session_options(threads, optimize, options or {})
     if not isinstance(model_or_path, ir.Model):
         return _new_session(os.fspath(model_or_path), session_options)
-    content, weights = _detach_weights(model_or_path)
+    weights: dict[str, ort.OrtValue] = {}
+
+    def by_reference(tensor: ir.TensorProtocol, name: str) -> ir.ExternalTensor:
+        weights[name] = to_ortvalue(tensor.numpy(), int(tensor.dtype))
+        return reference(tensor, name, _REFERENCE, 0)
+
+    content = detach(model_or_path, by_reference)
     for name, value in weights.items():
         session_options.add_initializer(name, value)  # makes the session use our memory
     if optimize:
@@ -82,6 +87,18 @@ def open_session(
     return session
 
 
+def open_detached(
+    content: bytes, folder: Path, *, threads: int | None = None, options: Mapping[str, Any] | None = None
+) -> ort.InferenceSession:
+    """Opens a CPU session of a model whose weights lie in files of ``folder``; ONNX Runtime maps them.
+
+    It holds no copy of the weights but the prepacked ones.
+    """
+    session_options = _session_options(threads, True, options or {})
+    session_options.add_session_config_entry(_WEIGHTS_FOLDER, os.fspath(folder))
+    return _new_session(content, session_options)
+
+
 def run_session(session: ort.InferenceSession, feeds: Mapping[str, Any]) -> dict[str, Any]:
     """Runs once; values by name: ndarrays (of `ml_dtypes` where numpy lacks the type), lists, or None."""
     outputs = session.get_outputs()
@@ -92,11 +109,6 @@ def run_session(session: ort.InferenceSession, feeds: Mapping[str, Any]) -> dict
         values = {name: to_ortvalue(value, types[name]) for name, value in feeds.items()}
         results = [to_numpy(value) for value in session.run_with_ort_values(None, values)]
     return {arg.name: result for arg, result in zip(outputs, results, strict=True)}
-
-
-def fingerprint(model: ir.Model) -> str:
-    """Equal for two models that take the same time: the same graph, whatever the values of its weights."""
-    return hashlib.sha256(_detach_weights(model)[0]).hexdigest()
 
 
 def _session_options(threads: int | None, optimize: bool, options: Mapping[str, Any]) -> ort.SessionOptions:
@@ -120,21 +132,29 @@ def _new_session(content: str | bytes, options: ort.SessionOptions) -> ort.Infer
     return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
-def _detach_weights(model: ir.Model) -> tuple[bytes, dict[str, ort.OrtValue]]:
-    """The serialized model with its weights left out, and those weights by name."""
+def detach(model: ir.Model, place: Callable[[ir.TensorProtocol, str], ir.ExternalTensor]) -> bytes:
+    """The serialized model without its large weights.
+
+    Args:
+        place: given a weight and its name, says where the session finds it.
+
+    Raises:
+        OptcError: the model without its weights is larger than protobuf allows.
+    """
     bare = model.clone()  # graph and nodes are new, tensors are shared
     _drop_unused_initializers(bare.graph)
     _hoist_large_initializers(bare)
-    weights: dict[str, ort.OrtValue] = {}
+    detached = set()
     for value, tensor in _main_constants(bare.graph):
         name = value.name or ""
-        weights[name] = to_ortvalue(tensor.numpy(), int(tensor.dtype))
-        _set_constant(value, _placeholder(tensor, name))
-    _load_external_tensors(bare, set(weights))
+        detached.add(name)
+        _set_constant(value, place(tensor, name))
+    _load_external_tensors(bare, detached)
     proto = ir.to_proto(bare)
     if proto.ByteSize() > _MAX_PROTO_BYTES:
         raise OptcError("the model is over 2 GB even without its weights, more than ONNX Runtime takes")
-    return proto.SerializeToString(), weights
+    content: bytes = proto.SerializeToString()
+    return content
 
 
 def _drop_unused_initializers(graph: ir.Graph) -> None:
@@ -180,10 +200,10 @@ def _stand_in(weights: Mapping[str, ort.OrtValue]) -> Iterator[str]:
         yield folder
 
 
-def _placeholder(tensor: ir.TensorProtocol, name: str) -> ir.ExternalTensor:
-    """A tensor that serializes as a reference; the file it names is never opened."""
+def reference(tensor: ir.TensorProtocol, name: str, file: str, offset: int) -> ir.ExternalTensor:
+    """A tensor that serializes as a reference into a file; the file is not opened for that."""
     shape = ir.Shape(tensor.shape.numpy())
-    return ir.ExternalTensor(_REFERENCE, 0, tensor.nbytes, tensor.dtype, shape=shape, name=name)
+    return ir.ExternalTensor(file, offset, tensor.nbytes, tensor.dtype, shape=shape, name=name)
 
 
 def _hoist_large_initializers(model: ir.Model) -> None:

@@ -8,7 +8,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from optc.session import fingerprint, open_session, run_session
+from optc.session import open_session, run_session
 
 HEADER = '<ir_version: 10, opset_import: ["" : 23]>\n'
 
@@ -167,9 +167,3 @@ def test_session_options() -> None:
     used = session.get_session_options()
     assert used.intra_op_num_threads == 1 and not used.enable_mem_pattern
     assert used.get_session_config_entry("session.intra_op.allow_spinning") == "0"
-
-
-def test_the_fingerprint_is_about_the_program() -> None:
-    first, second = (with_weight(np.full((64, 64), value, np.float32)) for value in (1, 2))
-    assert fingerprint(first) == fingerprint(second) == fingerprint(first.clone())
-    assert fingerprint(first) != fingerprint(with_weight(np.ones((64, 32), np.float32)))

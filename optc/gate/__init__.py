@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
 
 import onnx_ir as ir
 
-from optc.gate.contest import PLAIN, Candidate, Contest, Program, candidate, ort_program
+from optc.gate.contest import PLAIN, Candidate, Contest, candidate
 from optc.gate.decisions import (
     INLINE,
     Decisions,
@@ -20,11 +19,12 @@ from optc.gate.decisions import (
 )
 from optc.gate.evidence import Evidence
 from optc.gate.lossy import Judgement, judgement
+from optc.gate.programs import OrtPrograms, Prepare, Prepared
 from optc.gate.search import Progress, Search
 from optc.gate.shapes import feeds_by_shape, middle
 from optc.measure import Clock
 from optc.passbase import Feeds
-from optc.session import ORT_ERRORS, fingerprint
+from optc.session import ORT_ERRORS
 
 # How many calls at a shape the time budget has to have room for: a few sessions of a few candidates.
 _CALLS_IN_BUDGET = 60
@@ -36,6 +36,9 @@ __all__ = [
     "Families",
     "GateResult",
     "Judgement",
+    "OrtPrograms",
+    "Prepare",
+    "Prepared",
     "choose",
     "decisions_from_json",
     "families_of",
@@ -51,10 +54,9 @@ def choose(
     families: Families,
     feeds: Mapping[str, Feeds],
     *,
+    prepare: Prepare,
     seconds: float = 30.0,
-    threads: int | None = None,
     seed: int = 0,
-    open_program: Callable[[ir.Model], Program] | None = None,
     clock: Clock = time.perf_counter,
     progress: Progress = lambda what, fraction: None,
 ) -> GateResult:
@@ -66,13 +68,11 @@ def choose(
         families: the families to decide about, as `families_of` gives them.
         feeds: what to run, by shape label; shapes at which ``plain`` fails, or takes too long for the
             budget, are left out.
+        prepare: makes a model ready to be opened.
         seconds: time budget. One session of the artifact and of plain is measured even if that takes longer.
-        threads: of the sessions.
-        open_program: opens a fresh session; None is ONNX Runtime on the CPU.
         progress: told what is measured, and the fraction of the budget that is spent.
     """
-    opened = open_program or partial(ort_program, threads=threads)
-    usable = _usable(plain, opened, feeds, seconds, clock)
+    usable = _usable(plain, prepare, feeds, seconds, clock)
     if not usable:
         entry = Entry("artifact", "kept", "not measured: the captured model runs at none of the shapes")
         return GateResult({family: names[0] for family, names in families.items()}, (entry,))
@@ -80,11 +80,11 @@ def choose(
     def build(which: Candidate) -> ir.Model:
         return plain if which is None else legalized(dict(which))
 
-    contest = Contest(build, usable, open_program=opened, seed=seed, clock=clock)
+    contest = Contest(build, usable, prepare=prepare, seed=seed, clock=clock)
     return Search(
         families,
         contest,
-        fingerprint=_remembered(lambda which: fingerprint(contest.model(which))),
+        fingerprint=lambda which: contest.prepared(which).fingerprint,
         seconds=seconds,
         clock=clock,
         group_size=contest.group_size(),
@@ -98,10 +98,9 @@ def pays(
     feeds: Mapping[str, Feeds],
     *,
     what: str,
+    prepare: Prepare,
     seconds: float,
-    threads: int | None = None,
     seed: int = 0,
-    open_program: Callable[[ir.Model], Program] | None = None,
     clock: Clock = time.perf_counter,
 ) -> Judgement:
     """Whether a pass that costs accuracy pays: it has to earn that, in the whole model.
@@ -113,11 +112,11 @@ def pays(
         before: the legal program without the pass.
         after: the legal programs with it, one per way to lower what it made; the best of them counts.
         what: the name of the pass.
+        prepare: makes a model ready to be opened.
         seconds: time budget. Two sessions of each program are measured even if that takes longer: one has no
             interval.
     """
-    opened = open_program or partial(ort_program, threads=threads)
-    usable = _usable(before, opened, feeds, seconds, clock)
+    usable = _usable(before, prepare, feeds, seconds, clock)
     if not usable:
         reason = "not measured: the model runs at none of the shapes, and what costs accuracy has to pay"
         return Judgement(Entry(what, "undone", reason))
@@ -126,7 +125,7 @@ def pays(
     contest = Contest(
         lambda which: before if which is None else builders[which](),
         usable,
-        open_program=opened,
+        prepare=prepare,
         seed=seed,
         clock=clock,
     )
@@ -139,7 +138,7 @@ def pays(
 
 def _usable(
     model: ir.Model,
-    open_program: Callable[[ir.Model], Program],
+    prepare: Prepare,
     feeds: Mapping[str, Feeds],
     seconds: float,
     clock: Clock,
@@ -151,7 +150,7 @@ def _usable(
     """
     usable: dict[str, Feeds] = {}
     try:
-        program = open_program(model)
+        program = prepare(model).open()
     except ORT_ERRORS:
         return usable
     for shape, values in feeds.items():
@@ -163,14 +162,3 @@ def _usable(
         if not usable or clock() - started <= seconds / _CALLS_IN_BUDGET:
             usable[shape] = values
     return usable
-
-
-def _remembered(function: Callable[[Candidate], object]) -> Callable[[Candidate], object]:
-    known: dict[Candidate, object] = {}
-
-    def lookup(which: Candidate) -> object:
-        if which not in known:
-            known[which] = function(which)
-        return known[which]
-
-    return lookup

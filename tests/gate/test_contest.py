@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import onnx_ir as ir
@@ -12,7 +13,8 @@ import pytest
 
 from optc.errors import UserError
 from optc.gate import Decisions, Judgement, _usable, choose, decisions_from_json, pays
-from optc.gate.contest import PLAIN, Candidate, Contest, Program, candidate, ort_program
+from optc.gate.contest import PLAIN, Candidate, Contest, candidate
+from optc.gate.programs import OrtPrograms, Prepared, Program
 from optc.passbase import Feeds
 
 FAMILIES = {"relu": ["Relu"], "neg": ["Neg", "Sub"]}
@@ -36,6 +38,9 @@ class Machine:
     def clock(self) -> float:
         return self.now
 
+    def prepare(self, what: ir.Model) -> Prepared:
+        return Prepared(partial(self.open, what), tuple(node.op_type for node in what.graph))
+
     def open(self, what: ir.Model) -> Program:
         self.opened += 1
         return _Session(self, sum(self.costs.get(node.op_type, 0.001) for node in what.graph))
@@ -56,7 +61,7 @@ class _Session:
 
 def contest(machine: Machine, build: Callable[[Candidate], ir.Model]) -> Contest:
     feeds = {"small": {"x": np.ones(1)}, "large": {"x": np.ones(4)}}
-    return Contest(build, feeds, open_program=machine.open, clock=machine.clock)
+    return Contest(build, feeds, prepare=machine.prepare, clock=machine.clock)
 
 
 def test_samples_of_every_challenger_at_every_shape() -> None:
@@ -113,7 +118,7 @@ def test_choose_end_to_end_on_a_fake_machine() -> None:
     machine = Machine(Exp=0.004, Relu=0.001, Neg=0.004, Sub=0.002, Inline=0.003)
     feeds = {"only": {"x": np.ones(2)}}
     result = choose(
-        model("Exp Inline"), legalized, FAMILIES, feeds, open_program=machine.open, clock=machine.clock
+        model("Exp Inline"), legalized, FAMILIES, feeds, prepare=machine.prepare, clock=machine.clock
     )
     assert result.decisions == {"relu": "Relu", "neg": "Sub"}
     assert result.final is not None and result.final.ratio == pytest.approx(4 / 8)
@@ -125,26 +130,26 @@ def test_shapes_that_take_too_long_are_left_out() -> None:
     machine = Machine(Inline=0.003)
     feeds = {"small": {"x": np.ones(1)}, "huge": {"x": np.ones(10_000)}}
     result = choose(
-        model("Exp Inline"), legalized, FAMILIES, feeds, open_program=machine.open, clock=machine.clock
+        model("Exp Inline"), legalized, FAMILIES, feeds, prepare=machine.prepare, clock=machine.clock
     )
     assert list(result.final_by_shape) == ["small"]
 
 
 def test_shapes_that_the_captured_model_refuses_are_left_out() -> None:
     feeds = {"refused": {"x": np.ones((2, 2), np.float32)}, "accepted": {"x": np.ones(2, np.float32)}}
-    program = ort_program(model("Relu"))
-    assert list(_usable(model("Relu"), lambda _: program, feeds, 1.0, time.perf_counter)) == ["accepted"]
+    assert list(_usable(model("Relu"), OrtPrograms(), feeds, 1.0, time.perf_counter)) == ["accepted"]
 
 
 def test_a_captured_model_that_does_not_run_is_not_measured() -> None:
-    result = choose(model("NoSuchOp"), legalized, FAMILIES, {"only": {"x": np.ones(2, np.float32)}})
+    feeds = {"only": {"x": np.ones(2, np.float32)}}
+    result = choose(model("NoSuchOp"), legalized, FAMILIES, feeds, prepare=OrtPrograms())
     assert result.decisions == {"relu": "Relu", "neg": "Neg"} and "not measured" in result.ledger[0].reason
 
 
 def judged(machine: Machine, after: dict[str, str], seconds: float = 5.0) -> Judgement:
     models = {name: lambda ops=ops: model(ops) for name, ops in after.items()}
     feeds = {"small": {"x": np.ones(1)}, "large": {"x": np.ones(4)}}
-    options = {"open_program": machine.open, "clock": machine.clock, "seconds": seconds}
+    options = {"prepare": machine.prepare, "clock": machine.clock, "seconds": seconds}
     return pays(model("Exp"), models, feeds, what="prune", **options)  # type: ignore[arg-type]
 
 
@@ -199,7 +204,9 @@ def test_a_lossy_pass_is_judged_by_two_sessions_at_least() -> None:
 
 
 def test_what_cannot_be_measured_is_not_kept() -> None:
-    found = pays(model("NoSuchOp"), {"": lambda: model("Neg")}, {"only": {"x": X}}, what="prune", seconds=1)
+    after = {"": lambda: model("Neg")}
+    options = {"prepare": OrtPrograms(), "what": "prune", "seconds": 1.0}
+    found = pays(model("NoSuchOp"), after, {"only": {"x": X}}, **options)  # type: ignore[arg-type]
     assert found.undone is not None and "not measured" in found.undone
 
 
@@ -222,6 +229,6 @@ def test_real_sessions_are_measured() -> None:
     small, large = model("Relu"), model("Relu " * 30)
     models = {PLAIN: small, candidate({"a": "b"}): large}
     feeds = {"only": {"x": np.ones(1000, np.float32)}}
-    meeting = Contest(models.__getitem__, feeds, open_program=ort_program, seconds_per_shape=0.01)
+    meeting = Contest(models.__getitem__, feeds, prepare=OrtPrograms(1), seconds_per_shape=0.01)
     sample = meeting(candidate({"a": "b"}), [PLAIN])[PLAIN]["only"]
     assert sample.reference > 0 and sample.challenger > 0
