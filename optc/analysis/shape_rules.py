@@ -195,6 +195,9 @@ def _slice(library: Rule) -> Rule:
         if data is None or data.shape is None or output.shape is None or len(node.inputs) < 3:
             return
         ends = ctx.get_symbolic_value(node.inputs[2]) if node.inputs[2] is not None else None
+        if _runs_backwards(ctx, node) and (ends is None or any(not _is_near(end) for end in ends)):
+            output.shape = ir.Shape([ctx.new_symbolic_dim() for _ in output.shape])
+            return
         if ends is not None and not any(isinstance(end, int) and 0 <= end < _FAR for end in ends):
             return
         dims = list(output.shape)
@@ -204,6 +207,18 @@ def _slice(library: Rule) -> Rule:
         output.shape = ir.Shape(dims)
 
     return rule
+
+
+def _runs_backwards(ctx: ShapeInferenceContext, node: ir.Node) -> bool:
+    """Whether a Slice may have a negative step."""
+    steps = node.inputs[4] if len(node.inputs) > 4 else None
+    known = None if steps is None else ctx.get_symbolic_value(steps)
+    return steps is not None and (known is None or any(not isinstance(s, int) or s < 0 for s in known))
+
+
+def _is_near(end: Dim) -> bool:
+    """Whether the end is no way to say "all of it": ONNX Runtime goes down to the first element then."""
+    return isinstance(end, int) and end < _FAR
 
 
 def _split(library: Rule) -> Rule:

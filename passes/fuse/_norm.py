@@ -152,6 +152,8 @@ def affine(core: Core, start: ir.Value, axis: int, *, shift: bool) -> Affine:
     """The Mul by gamma (and the Add of beta when ``shift``) that alone read ``start``."""
     found = Affine(start)
     normal = None if core.d.shape is None else list(core.d.shape)[axis:]
+    if normal is not None and 0 in normal:
+        raise NearMiss("it normalises over nothing, which kernels refuse")
     if core.gamma is not None:
         found.gamma = _fitted(core.gamma, normal)
         if found.gamma is None:

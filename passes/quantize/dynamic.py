@@ -12,6 +12,7 @@ import numpy as np
 import onnx_ir as ir
 
 from optc import match
+from optc.analysis.shapes import UNKNOWN_KEY
 from optc.rewrite import opset
 
 from .static import saturation
@@ -51,6 +52,7 @@ class _Writer:
         self._inputs: dict[ir.Value, tuple[ir.Value, ir.Value, ir.Value]] = {}
 
     def rewrite(self, site: Site) -> None:
+        site = site.renewed()  # its input may be the product of a site before it
         node, x, old = site.node, site.data, site.output
         name, like = str(old.name), old.shape
         codes, scale, zero = self._input(x)
@@ -82,7 +84,10 @@ class _Writer:
         return self._inputs[x]
 
     def _value(self, hint: str, dtype: ir.DataType, shape: ir.Shape | None) -> ir.Value:
-        return ir.Value(name=self.graph.fresh(hint), type=ir.TensorType(dtype), shape=shape)
+        value = ir.Value(name=self.graph.fresh(hint), type=ir.TensorType(dtype), shape=shape)
+        if shape is None:
+            value.meta[UNKNOWN_KEY] = True
+        return value
 
     def _weight(self, site: Site) -> tuple[ir.Value, ir.Value]:
         """int8 codes [K, N] and the scale, [N] or a scalar."""

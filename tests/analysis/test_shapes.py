@@ -97,6 +97,17 @@ def test_loop_without_a_condition() -> None:
     assert values["z"].shape == ir.Shape([2])
 
 
+def test_slice_backwards_to_a_far_end() -> None:
+    """By the specification nothing is left; ONNX Runtime keeps the first element."""
+    values = inferred(
+        """g (float[1,6,2] x) => (y)
+           <int64[1] s = {0}, int64[1] e = {2147483647}, int64[1] a = {1}, int64[1] t = {-1}> {
+            y = Slice(x, s, e, a, t)
+        }"""
+    )
+    assert values["y"].shape is not None and not isinstance(values["y"].shape[1], int)
+
+
 def test_integers_of_shape_tensors() -> None:
     values = inferred(
         """g (float[B,S,6] x) => (y) <int64[1] tail = {-1}, int64[1] at = {1}> {

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from optc.analysis.shapes import UNKNOWN_KEY
+
 
 class Graph:
     """Puts nodes and constants into the main graph of a model."""
@@ -53,6 +55,8 @@ class Graph:
     ) -> ir.Value:
         """The output of a new node, which has no place yet."""
         output = ir.Value(name=self.fresh(hint), type=ir.TensorType(dtype), shape=shape)
+        if shape is None:
+            output.meta[UNKNOWN_KEY] = True
         ir.node(op_type, inputs, attributes, outputs=[output], name=self.fresh(f"{hint}_node"))
         return output
 

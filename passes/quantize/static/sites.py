@@ -81,6 +81,10 @@ def _why_not(node: ir.Node, model: ir.Model) -> str | None:
     bias = node.inputs[2] if len(node.inputs) > 2 else None
     if data is None or weight is None:
         return ""
+    if match.is_constant(data):
+        return "all that it reads is constant"
+    if match.rank(data) == 1:
+        return "its input is one vector"
     if is_quantized(weight):
         return "its weight is quantized already"
     if not match.is_constant(weight):
