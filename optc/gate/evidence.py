@@ -13,7 +13,8 @@ from optc.measure import Ratio, over_sessions
 
 # With this many sessions the interval hardly narrows any more.
 MAX_SESSIONS = 7
-ENOUGH = 3  # to decide with, where they agree
+ENOUGH = 3  # to change something with, where they agree
+_ENOUGH_TO_DROP = 2  # to give a challenger up with
 
 # A gain below this is not worth more sessions: an interval that ends there is decided.
 _ALIKE = 0.01
@@ -94,8 +95,9 @@ class Evidence:
 
     def _decided(self, reference: Candidate, challenger: Candidate, enough: int) -> bool:
         count = self.sessions(reference, challenger)
-        if count < enough or count >= MAX_SESSIONS:
-            return count >= MAX_SESSIONS
         found = self.pooled(reference, challenger)
-        assert found is not None
-        return found.low > 1 or found.high < 1 + _ALIKE
+        if found is None or count >= MAX_SESSIONS:
+            return found is not None
+        if count >= enough and found.low > 1:
+            return True
+        return count >= min(enough, _ENOUGH_TO_DROP) and found.high < 1 + _ALIKE

@@ -2,15 +2,18 @@
 
 Every family is judged inside the artifact as it is then: with it over without it. When several look bad,
 the worst is undone first and the others are judged again, because two families that are each good alone can
-be bad together, and then one of them has to go, not both.
+be bad together, and then one of them has to go, not both. Whatever was changed, all others are judged again
+in the new surroundings: one that paid only beside the family that is gone goes too, and one that was undone
+may come back. Last, every family alone and none at all are tried, which finds what no single step leads to.
+The candidates of a step are as many as the families, not their combinations.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
-from optc.gate.contest import PLAIN, Candidate, Measure, candidate
+from optc.gate.contest import PLAIN, Candidate, Measure, Samples, candidate
 from optc.gate.decisions import INLINE, Decisions, Entry, Families, GateResult
 from optc.gate.evidence import Evidence
 from optc.gate.lossy import inverse
@@ -27,16 +30,14 @@ Progress = Callable[[str, float], None]  # what is measured, fraction of the bud
 
 @dataclass(frozen=True)
 class _Change:
-    """One family set to another choice."""
+    """Some families set to other choices."""
 
-    family: str
-    choice: str
+    title: str
+    choices: Mapping[str, str]
+    undoes: str | None = None  # the one family that it takes away
 
-    def of(self, current: Decisions) -> Candidate:
-        return candidate({**current, self.family: self.choice})
-
-    def title(self) -> str:
-        return self.family if self.choice == INLINE else f"{self.family}: {self.choice}"
+    def of(self, current: Decisions) -> dict[str, str]:
+        return {**current, **self.choices}
 
 
 class Search:
@@ -64,7 +65,9 @@ class Search:
         self._families, self._fingerprint, self._progress = families, fingerprint, progress
         self._started, self._seconds, self._clock = clock(), seconds, clock
         self._until = seconds * _CHOOSING
-        self._evidence = Evidence(measure, self._out_of_time, group_size)
+        self._contest_seconds = 0.0
+        self._measure = measure
+        self._evidence = Evidence(self._measured, self._out_of_time, group_size)
         self._ledger: dict[str, Entry] = {}
 
     def run(self) -> GateResult:
@@ -74,65 +77,99 @@ class Search:
         return self._confirm(current)
 
     def _choose(self, current: dict[str, str]) -> dict[str, str]:
-        changes = self._changes(current)
-        while changes:
-            self._say("families")
-            reference = candidate(current)
-            self._evidence.gather(reference, [change.of(current) for change in changes])
-            better = [change for change in changes if self._is_proven(current, change)]
-            self._note(current, changes, better)
+        been = {self._fingerprint(candidate(current))}
+        suspects: list[_Change] = []
+        while True:
+            better = self._first_better(
+                current, (suspects, self._one_by_one(current), self._alone(current)), been
+            )
             if not better:
-                break
+                return current
             best = max(better, key=lambda change: self._gain(current, change))
-            current = {**current, best.family: best.choice}
-            changes = [change for change in better if change.family != best.family]
+            current = best.of(current)
+            been.add(self._fingerprint(candidate(current)))
+            suspects = [change for change in better if not change.choices.keys() & best.choices.keys()]
             if self._out_of_time():
                 return current
-        return current
 
-    def _changes(self, current: Decisions) -> list[_Change]:
-        """Every other choice of every family that makes another program."""
-        seen = {self._fingerprint(candidate(current))}
-        found = []
+    def _first_better(
+        self, current: Decisions, steps: Iterable[Iterable[_Change]], been: Set[object]
+    ) -> list[_Change]:
+        """The proven gains of the first step that has any."""
+        tried = set(been)
+        for changes in steps:
+            if better := self._better(current, self._new(current, changes, tried)):
+                return better
+            if self._out_of_time():
+                break
+        return []
+
+    def _one_by_one(self, current: Decisions) -> Iterator[_Change]:
+        """Every other choice of every family."""
+        for family in self._families:
+            if current[family] != INLINE:
+                yield _Change(family, {family: INLINE}, undoes=family)
         for family, names in self._families.items():
-            for choice in (INLINE, *names):
-                change = _Change(family, choice)
-                if choice == current[family] or (print_ := self._fingerprint(change.of(current))) in seen:
-                    continue
-                seen.add(print_)
+            for name in names:
+                if current[family] != name:
+                    yield _Change(f"{family}: {name}", {family: name})
+
+    def _alone(self, current: Decisions) -> Iterator[_Change]:
+        """No family at all, and each of those that are on without the others."""
+        none = dict.fromkeys(self._families, INLINE)
+        yield _Change("no family", none)
+        for family, choice in current.items():
+            if choice != INLINE:
+                yield _Change(f"{family} alone", {**none, family: choice})
+
+    def _new(self, current: Decisions, changes: Iterable[_Change], tried: set[object]) -> list[_Change]:
+        """Those that make a program that was not tried; it is now."""
+        found = []
+        for change in changes:
+            made = self._fingerprint(candidate(change.of(current)))
+            if made not in tried:
+                tried.add(made)
                 found.append(change)
         return found
 
+    def _better(self, current: Decisions, changes: list[_Change]) -> list[_Change]:
+        """Measures the changes in the artifact as it is, and gives those that are proven faster."""
+        if not changes:
+            return []
+        self._say("families")
+        self._evidence.gather(candidate(current), [candidate(change.of(current)) for change in changes])
+        better = [change for change in changes if self._is_proven(current, change)]
+        self._note(current, changes, better)
+        return better
+
     def _is_proven(self, current: Decisions, change: _Change) -> bool:
         """The rule for exact families: undone when the interval of with over without lies above 1."""
-        found = self._evidence.pooled(candidate(current), change.of(current))
+        found = self._evidence.pooled(candidate(current), candidate(change.of(current)))
         return found is not None and found.low > 1.0
 
     def _gain(self, current: Decisions, change: _Change) -> float:
-        found = self._evidence.pooled(candidate(current), change.of(current))
+        found = self._evidence.pooled(candidate(current), candidate(change.of(current)))
         return 0.0 if found is None else found.ratio
 
     def _note(self, current: Decisions, changes: Sequence[_Change], better: Sequence[_Change]) -> None:
         best = max(better, key=lambda change: self._gain(current, change), default=None)
         for change in changes:
-            undoes = change.choice == INLINE
             if change == best:
-                verdict = "undone" if undoes else "chosen"
+                verdict = "undone" if change.undoes else "chosen"
             else:
-                verdict = "kept" if undoes else "not chosen"
-            self._ledger[change.title()] = self._entry(
-                candidate(current), change.of(current), change, verdict
-            )
+                verdict = "kept" if change.undoes else "not chosen"
+            self._ledger[change.title] = self._entry(current, change, verdict)
 
-    def _entry(self, reference: Candidate, challenger: Candidate, change: _Change, verdict: str) -> Entry:
+    def _entry(self, current: Decisions, change: _Change, verdict: str) -> Entry:
         """A family's figures are with over without it; those of an alternative, it over the current one."""
-        pooled = self._evidence.pooled(reference, challenger)
+        pair = candidate(current), candidate(change.of(current))
+        pooled = self._evidence.pooled(*pair)
         if pooled is None:
-            return Entry(change.title(), verdict, "not measured: the time budget was spent")
-        shapes = self._evidence.by_shape(reference, challenger)
-        if change.choice != INLINE:
+            return Entry(change.title, verdict, "not measured: the time budget was spent")
+        shapes = self._evidence.by_shape(*pair)
+        if change.undoes is None:
             pooled, shapes = inverse(pooled), {name: inverse(found) for name, found in shapes.items()}
-        return Entry.of(change.title(), verdict, reason(pooled), pooled, shapes)
+        return Entry.of(change.title, verdict, reason(pooled), pooled, shapes)
 
     def _confirm(self, current: dict[str, str]) -> GateResult:
         """Holds the artifact against plain; while it loses, takes the most suspect family out."""
@@ -184,8 +221,15 @@ class Search:
             seconds=self._evidence.seconds(which, PLAIN),
         )
 
+    def _measured(self, reference: Candidate, challengers: Sequence[Candidate]) -> Samples:
+        started = self._clock()
+        samples = self._measure(reference, challengers)
+        self._contest_seconds = self._clock() - started
+        return samples
+
     def _out_of_time(self) -> bool:
-        return self._clock() - self._started >= self._until
+        """Whether another contest like the last one would go beyond the budget."""
+        return self._clock() - self._started + self._contest_seconds > self._until
 
     def _say(self, what: str) -> None:
         self._progress(what, min(1.0, (self._clock() - self._started) / self._seconds))

@@ -118,6 +118,53 @@ def test_two_families_that_are_good_alone_and_bad_together() -> None:
     assert not result.keep_plain
 
 
+def test_a_family_that_pays_only_beside_another_goes_with_it() -> None:
+    """With norm it saves 5%, without it costs 10%; and norm costs 20%."""
+
+    def cost(decisions: Mapping[str, str] | None, shape: str) -> float:
+        on = set((decisions or {}).values())
+        gelu = {True: 0.95, False: 1.1}["Norm" in on] if "Gelu" in on else 1.0
+        return gelu * (1.2 if "Norm" in on else 1.0) * (0.8 if "Multi" in on else 1.0)
+
+    result = World(cost).run()
+    assert result.decisions == {"attention": "Multi", "gelu": INLINE, "norm": INLINE}
+
+
+def test_a_family_that_was_undone_comes_back_when_it_pays_again() -> None:
+    """Gelu goes first, as the worst; when all the others are gone too, it is the one that pays."""
+    costs = {
+        (1, 1, 1): 1.6, (0, 1, 1): 1.2, (1, 0, 1): 1.3, (1, 1, 0): 1.6,
+        (0, 0, 1): 1.0, (0, 1, 0): 1.2, (0, 0, 0): 0.95, (1, 0, 0): 0.85,
+    }  # fmt: skip
+
+    def cost(decisions: Mapping[str, str] | None, shape: str) -> float:
+        on = set((decisions or {}).values())
+        return costs["Gelu" in on, "Norm" in on, "Multi" in on]
+
+    result = World(cost).run({"gelu": ["Gelu"], "norm": ["Norm"], "attention": ["Multi"]})
+    assert result.decisions == {"gelu": "Gelu", "norm": INLINE, "attention": INLINE}
+    assert entries(result)["gelu: Gelu"].verdict == "chosen"
+
+
+def test_two_families_that_only_together_are_worth_undoing() -> None:
+    """Each alone costs 10% when the other is gone, and none of them is 10% faster than both."""
+
+    def cost(decisions: Mapping[str, str] | None, shape: str) -> float:
+        on = {"Gelu", "Norm"} & set((decisions or {}).values())
+        return {0: 0.9, 1: 1.1, 2: 1.0}[len(on)] * factors(Multi=0.8, Single=0.8)(decisions, shape)
+
+    result = World(cost).run()
+    assert result.decisions == {"attention": "Multi", "gelu": INLINE, "norm": INLINE}
+    assert entries(result)["attention alone"].verdict == "chosen"
+
+
+def test_the_candidates_of_a_step_are_as_many_as_the_families() -> None:
+    families = {f"f{number}": [f"L{number}"] for number in range(12)}
+    world = World(factors(**{f"L{number}": 0.97 for number in range(12)}))
+    world.run(families, seconds=1000.0)
+    assert len({challenger for _, challenger in world.measured}) == 12 + 12 + 1 + 1  # off, alone, none, plain
+
+
 def test_the_captured_model_is_kept_when_nothing_beats_it() -> None:
     def cost(decisions: Mapping[str, str] | None, shape: str) -> float:
         return 1.0 if decisions is None else 1.1  # what the passes before the families did costs time
