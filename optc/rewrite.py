@@ -92,7 +92,7 @@ def outline(
     The matched nodes stay until :func:`remove_dead` finds that nothing reads them. ``trail`` is told which
     values are about to stand for which.
     """
-    function = _function_for(model, match)
+    function = function_for(model, match)
     named = [o for o in match.outputs if o is not None]
     position = _first(named)
     inputs, before = newnode.build(match.inputs)
@@ -160,7 +160,7 @@ def _take_over(old: ir.Value, new: ir.Value) -> None:
     new.name = name
 
 
-def _function_for(model: ir.Model, match: Match) -> ir.Function:
+def function_for(model: ir.Model, match: Match) -> ir.Function:
     """The function of the match's body: an equal one that the model has, or a new one."""
     attributes = [k for k, v in match.attributes.items() if v is not None]
     digest = hashlib.sha256(f"{opset(model)}|{sorted(attributes)}|{match.body}".encode()).hexdigest()[:16]

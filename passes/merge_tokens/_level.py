@@ -1,0 +1,160 @@
+"""The tokens as they are behind one place: how many, how large, and which of the original ones they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx_ir as ir
+
+from optc.analysis.axes_layout import Layout, Side
+
+from ._emit import Emitter
+
+INT64 = ir.DataType.INT64
+
+
+@dataclass(eq=False)
+class Level:
+    """State behind one merge; level 0, all tokens, is None.
+
+    Attributes:
+        count: tokens, where known when compiling.
+        tokens: [batch, tokens, width].
+        size: [batch, tokens, 1], how many original tokens each stands for; None where all count the same.
+        bias: [batch, 1, 1, tokens], what attention adds for a key; None for nothing.
+        place_of: [batch, tokens before, 1], where each token of the level before is now.
+        index: [batch, tokens, 1], which token of the level before each one is, or stands for.
+        emitter: puts nodes right behind those that made this level.
+    """
+
+    before: Level | None
+    count: int | None
+    tokens: ir.Value
+    size: ir.Value | None
+    bias: ir.Value | None
+    emitter: Emitter
+    kept: ir.Value
+    merged: ir.Value
+    into: ir.Value
+    counts: dict[str, int]
+    _place: ir.Value | None = field(default=None)
+    _index: ir.Value | None = field(default=None)
+    restored: dict[ir.Value, ir.Value] = field(default_factory=dict)
+    sides: dict[tuple[ir.Value, Side], ir.Value] = field(default_factory=dict)
+    masks: dict[tuple[ir.Value | None, bool], ir.Value] = field(default_factory=dict)
+
+    def index(self) -> ir.Value:
+        """[batch, tokens, 1]: which original token each one is, or stands for."""
+        if self._index is None:
+            e = self.emitter
+            own = e.op("Concat", *self._lead(), self.kept, *self._sinks(), axis=1, dtype=INT64)
+            before = self.before
+            self._index = own if before is None else e.op("GatherND", before.index(), own, batch_dims=1)
+        return self._index
+
+    def place_of(self) -> ir.Value:
+        """[batch, original tokens, 1]: where each original token is now."""
+        if self._place is None:
+            e, c = self.emitter, self.counts
+            order = e.op("Concat", *self._lead(), self.kept, *self._sinks(), self.merged, axis=1, dtype=INT64)
+            ahead = c["lead"] + c["rest"]
+            first = self._spread(np.arange(ahead + c["sinks"]))
+            into = e.op("Add", self.into, e.constant(np.array(ahead, np.int64)))
+            places = e.op("Concat", first, into, axis=1, dtype=INT64)
+            own = e.op("ScatterElements", order, order, places, axis=1)
+            before = self.before
+            self._place = own if before is None else e.op("GatherND", own, before.place_of(), batch_dims=1)
+        return self._place
+
+    def _lead(self) -> list[ir.Value]:
+        return [self._spread(np.arange(self.counts["lead"]))] if self.counts["lead"] else []
+
+    def _sinks(self) -> list[ir.Value]:
+        return [self._spread(self.counts["odd"] + 2 * np.arange(self.counts["sinks"]))]
+
+    def _spread(self, numbers: np.ndarray) -> ir.Value:
+        """The same numbers for every sample: [batch, n, 1]."""
+        e = self.emitter
+        row = e.constant(numbers.astype(np.int64).reshape(1, -1, 1))
+        batch = e.op("Shape", self.kept, start=0, end=1, dtype=INT64)
+        shape = e.op("Concat", batch, e.ints(len(numbers), 1), axis=0, dtype=INT64)
+        return e.op("Expand", row, shape)
+
+
+def canonical(e: Emitter, value: ir.Value, layout: Layout) -> ir.Value:
+    """``value`` as [batch, tokens, ...]; the axes of tokens and batch must be whole."""
+    order = _order(layout)
+    if order != sorted(order):
+        value = e.op("Transpose", value, perm=order)
+    return value if layout.axis("batch") is not None else e.op("Unsqueeze", value, e.ints(0))
+
+
+def restored_layout(e: Emitter, value: ir.Value, layout: Layout) -> ir.Value:
+    """The inverse of :func:`canonical`."""
+    if layout.axis("batch") is None:
+        value = e.op("Squeeze", value, e.ints(0))
+    order = _order(layout)
+    if order == sorted(order):
+        return value
+    return e.op("Transpose", value, perm=[order.index(axis) for axis in range(len(order))])
+
+
+def _order(layout: Layout) -> list[int]:
+    batch = layout.axis("batch")
+    first = [layout.tokens] if batch is None else [batch, layout.tokens]
+    return [*first, *(axis for axis in range(len(layout.groups)) if axis not in first)]
+
+
+def all_tokens(level: Level, value: ir.Value, layout: Layout, anchor: ir.Node) -> ir.Value:
+    """``value`` with as many tokens, in the same order, as there were before any place."""
+    if value not in level.restored:
+        places = level.place_of()
+        e = Emitter(level.emitter.model, anchor, f"{value.name}_unmerge")
+        full = e.op("GatherND", canonical(e, value, layout), places, batch_dims=1)
+        level.restored[value] = restored_layout(e, full, layout)
+    return level.restored[value]
+
+
+def side_of(level: Level, value: ir.Value, side: Side, layout: Layout) -> ir.Value:
+    """An operand with a number for every original token, as the tokens of this level have it.
+
+    Args:
+        layout: of the node's output, to which the operand is broadcast.
+    """
+    key = (value, side)
+    if key not in level.sides:
+        level.sides[key] = _gathered(level, value, side, layout)
+    return level.sides[key]
+
+
+def _gathered(level: Level, value: ir.Value, side: Side, layout: Layout) -> ir.Value:
+    index = level.index()
+    assert value.shape is not None
+    e, rank, own = level.emitter, len(layout.groups), len(value.shape)
+    batch = layout.axis("batch")
+    if side.batch is not None:
+        order = [side.batch, side.tokens]
+        order += [axis for axis in range(own) if axis not in order]
+        moved = value if order == sorted(order) else e.op("Transpose", value, perm=order)
+        picked = e.op("GatherND", moved, index, batch_dims=1)
+        back = [order.index(axis) for axis in range(own)]
+        return picked if order == sorted(order) else e.op("Transpose", picked, perm=back)
+    if rank > own:
+        value = e.op("Unsqueeze", value, e.ints(*range(rank - own)))
+    order = [layout.tokens, *(axis for axis in range(rank) if axis not in (layout.tokens, batch))]
+    if batch is not None:
+        value = e.op("Squeeze", value, e.ints(batch))
+        places = [axis for axis in range(rank) if axis != batch]
+    else:
+        places = list(range(rank))
+    perm = [places.index(axis) for axis in order]
+    if perm != sorted(perm):
+        value = e.op("Transpose", value, perm=perm)
+    picked = e.op("GatherND", value, index)  # [batch, tokens, the others]
+    if batch is None:
+        picked, full = e.op("Squeeze", picked, e.ints(0)), order
+    else:
+        full = [batch, *order]
+    back = [full.index(axis) for axis in range(rank)]
+    return picked if back == sorted(back) else e.op("Transpose", picked, perm=back)

@@ -1,0 +1,61 @@
+"""How many tokens go at each place."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from optc.errors import UserError
+
+
+def amounts(r: int, schedule: str, count: int) -> list[int]:
+    """Tokens to remove at each of ``count`` places.
+
+    Args:
+        schedule: "constant"; "decreasing", from 2 r to 0 in equal steps, rounded down; or a list, "8,8,4", one
+            number per place from the first on (places behind its end keep their tokens).
+
+    Raises:
+        UserError: it is none of these.
+    """
+    if schedule == "constant":
+        return [r] * count
+    if schedule == "decreasing":
+        return [2 * r + (-2 * r * place) // max(count - 1, 1) for place in range(count)]
+    if not re.fullmatch(r"\s*\d+(\s*,\s*\d+)*\s*", schedule):
+        raise UserError(
+            f"schedule={schedule!r} is not known",
+            where="merge-tokens",
+            hint='write constant, decreasing, or a list such as "8,8,4"',
+        )
+    listed = [int(part) for part in schedule.split(",")]
+    return [*listed, *[0] * count][:count]
+
+
+def chosen(layers: str, count: int) -> set[int]:
+    """The layers that text such as ``"0-5, 8"`` names; all when it is empty.
+
+    Raises:
+        UserError: the text is malformed, or names a layer that the model does not have.
+    """
+    picked: set[int] = set()
+    for part in filter(None, re.split(r"[\s,]+", layers)):
+        found = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
+        if found is None:
+            hint = 'write numbers and ranges, such as "0-5, 8"'
+            raise UserError(f"layers={layers!r} is malformed at {part!r}", where="merge-tokens", hint=hint)
+        first, last = int(found[1]), int(found[2] or found[1])
+        if last >= count or first > last:
+            hint = f"the layers are 0 to {count - 1}"
+            raise UserError(f"layers={layers!r}: there is no layer {part}", where="merge-tokens", hint=hint)
+        picked.update(range(first, last + 1))
+    return picked or set(range(count))
+
+
+def capped(wanted: Sequence[int], tokens: int, protected: int) -> list[int]:
+    """What can go at each place, at most half of the unprotected tokens that are left."""
+    result = []
+    for amount in wanted:
+        result.append(max(min(amount, (tokens - protected) // 2), 0))
+        tokens -= result[-1]
+    return result
