@@ -1,4 +1,4 @@
-"""The ``merge-tokens`` pass: fewer tokens from layer to layer, in any transformer whose tokens can be followed.
+"""The ``merge-tokens`` pass: fewer tokens from layer to layer, where the tokens can be followed.
 
 One file per method; each names its paper. Attention is recognised by its pattern, the tokens are followed
 through the graph (`optc.analysis.axes`), and what needs all of them again gets them back in their order.
@@ -56,7 +56,7 @@ class MergeTokens(Pass):
         detail: dict[str, Any] = {"streams": []}
         merged = 0
         for stream in streams:
-            done = self._reduce(model, stream, ctx, skips)
+            done = self._reduce(model, stream, skips)
             merged += len(done.get("tokens", ())) - 1 if done else 0
             if done:
                 detail["streams"].append(done)
@@ -70,9 +70,7 @@ class MergeTokens(Pass):
         shapes.infer(model)
         return Report(True, {"tokens merged": merged}, tuple(skips), detail)
 
-    def _reduce(
-        self, model: ir.Model, stream: Stream, ctx: Context, skips: list[Skip]
-    ) -> dict[str, Any] | None:
+    def _reduce(self, model: ir.Model, stream: Stream, skips: list[Skip]) -> dict[str, Any] | None:
         axis = stream.layout.tokens
         tokens = match.static_dim(stream.entry, axis)
         label = f"block {stream.places[0].block}"

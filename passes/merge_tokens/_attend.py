@@ -99,7 +99,7 @@ def per_token(e: Emitter, mask: ir.Value) -> ir.Value:
     assert mask.shape is not None
     rank = len(mask.shape)
     if rank > 1:
-        axes = [axis for axis in range(max(rank - 3, 0), rank - 1)]
+        axes = list(range(max(rank - 3, 0), rank - 1))
         begin, end = e.ints(*[0] * len(axes)), e.ints(*[1] * len(axes))
         mask = e.op("Slice", mask, begin, end, e.ints(*axes))
     if rank < 4:

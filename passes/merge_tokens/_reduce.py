@@ -58,16 +58,14 @@ class Tome:
         tokens, new, bias, kept, merged, into = e.call(
             "TokenMerge", _tome.body(form), inputs, _tome.OUTPUTS, attributes
         )
-        batch, left = (
-            layout.groups[layout.axis("batch")][0].size if layout.axis("batch") is not None else 1,
-            count - r,
-        )
+        batch_axis, left = layout.axis("batch"), count - r
+        batch = 1 if batch_axis is None else layout.groups[batch_axis][0].size
         kind = ir.TensorType(x.dtype or ir.DataType.FLOAT)
         _typed(tokens, kind, [batch, left, layout.groups[-1][0].size])
         _typed(new, kind, [batch, left, 1])
         _typed(bias, kind, [batch, 1, 1, left])
-        for output, size in ((kept, counts["rest"]), (merged, r), (into, r)):
-            _typed(output, ir.TensorType(ir.DataType.INT64), [batch, size, 1])
+        for output, number in ((kept, counts["rest"]), (merged, r), (into, r)):
+            _typed(output, ir.TensorType(ir.DataType.INT64), [batch, number, 1])
         result = restored_layout(e, tokens, layout)
         result.shape = sized(layout, left)
         keep = bias if self.proportional else None
@@ -93,7 +91,7 @@ def _counts(tokens: int, lead: int, r: int) -> dict[str, int]:
 
 
 def _keys(k: ir.Value) -> tuple[ir.Value, int]:
-    """The keys of an attention with an axis of heads, and that axis; as they are before heads are split off."""
+    """The keys of an attention with an axis of heads, and that axis; before heads are split off."""
     node = match.producer(k, "Transpose")
     if node is not None and match.attr_ints(node, "perm") == (0, 2, 1, 3) and node.inputs[0] is not None:
         return node.inputs[0], 2

@@ -12,8 +12,8 @@ def amounts(r: int, schedule: str, count: int) -> list[int]:
     """Tokens to remove at each of ``count`` places.
 
     Args:
-        schedule: "constant"; "decreasing", from 2 r to 0 in equal steps, rounded down; or a list, "8,8,4", one
-            number per place from the first on (places behind its end keep their tokens).
+        schedule: "constant"; "decreasing", from 2 r to 0 in equal steps, rounded down; or a list, "8,8,4",
+            one number per place from the first on (places behind its end keep their tokens).
 
     Raises:
         UserError: it is none of these.
