@@ -19,10 +19,14 @@ class Unreachable(Exception):
 
 @dataclass(frozen=True)
 class Submodel:
-    """A model whose inputs are ``known`` values and whose outputs are the wanted ones, under their names."""
+    """A model whose inputs are ``known`` values and whose outputs are the wanted ones, under their names.
+
+    ``fused`` says that it has operators that are not of plain ONNX.
+    """
 
     model: ir.Model
     known: tuple[ir.Value, ...]
+    fused: bool
 
 
 def submodel(model: ir.Model, wanted: Sequence[ir.Value], known: Callable[[ir.Value], bool]) -> Submodel:
@@ -43,7 +47,12 @@ def submodel(model: ir.Model, wanted: Sequence[ir.Value], known: Callable[[ir.Va
     proto.functions.extend(ir.serde.serialize_function(f) for f in _functions(model, nodes))
     made = ir.from_proto(proto)
     _set_constants(made, {str(leaf.name): leaf for leaf in constants})
-    return Submodel(made, tuple(given))
+    return Submodel(made, tuple(given), any(is_fused(node) for node in nodes))
+
+
+def is_fused(node: ir.Node | None) -> bool:
+    """Whether a node calls a function or a kernel that stands for several operators."""
+    return node is not None and node.domain not in ("", "ai.onnx")
 
 
 def _between(

@@ -23,11 +23,16 @@ _SPECIAL = (np.nan, np.inf, -np.inf, 0.0, -0.0)
 
 @dataclass(frozen=True)
 class Sample:
-    """Feeds, and what to call them. ``special`` ones hold NaN and infinities."""
+    """Feeds, and what to call them."""
 
     name: str
     feeds: Feeds
-    special: bool = False
+
+    @property
+    def special(self) -> bool:
+        """Whether they hold NaN or infinities."""
+        arrays = (value for value in self.feeds.values() if isinstance(value, np.ndarray))
+        return any(array.dtype.kind == "f" and not np.isfinite(array).all() for array in arrays)
 
 
 def samples(model: ir.Model, examples: Sequence[Feeds], seed: int) -> Iterator[Sample]:
@@ -38,8 +43,9 @@ def samples(model: ir.Model, examples: Sequence[Feeds], seed: int) -> Iterator[S
         return
     rng = np.random.default_rng(seed)
     yield Sample("other numbers", {name: _other(value, rng) for name, value in examples[0].items()})
-    special = {name: _special(value) for name, value in examples[0].items()}
-    yield Sample("NaN, infinities and zeros", special, special=True)
+    hidden = {name: _hidden(value) for name, value in examples[0].items()}
+    yield Sample("masks that hide everything", hidden)
+    yield Sample("NaN and infinities", {name: _special(value) for name, value in examples[0].items()})
     if sizes := _other_sizes(model):
         yield Sample(f"other sizes, {_text(sizes)}", random_feeds(model, seed, sizes)[0][0])
 
@@ -58,12 +64,16 @@ def _other(value: Any, rng: np.random.Generator) -> Any:
     return value
 
 
+def _hidden(value: Any) -> Any:
+    """Integers and booleans of zeros; the floats of the example."""
+    discrete = isinstance(value, np.ndarray) and value.dtype.kind in "biu"
+    return np.zeros_like(value) if discrete else value
+
+
 def _special(value: Any) -> Any:
-    """Integers and booleans of zeros, as in a mask that hides everything; NaN and infinities among floats."""
-    if not isinstance(value, np.ndarray) or value.dtype.kind not in "biuf":
+    """NaN and infinities and both zeros among the floats."""
+    if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
         return value
-    if value.dtype.kind != "f":
-        return np.zeros_like(value)
     changed = value.copy()
     count = min(changed.size // 2, len(_SPECIAL))
     changed.reshape(-1)[:count] = _SPECIAL[:count]
