@@ -85,6 +85,12 @@ def test_every_slower_family_is_undone() -> None:
     assert result.decisions == {"attention": "Multi", "gelu": INLINE, "norm": INLINE}
 
 
+def test_a_clear_case_takes_no_more_sessions_than_it_needs() -> None:
+    """Two to leave something as it is, three to change it."""
+    result = World(factors(Multi=0.7, Gelu=0.8, Norm=1.3), noise=0.001).run()
+    assert (entries(result)["gelu"].sessions, entries(result)["norm"].sessions) == (2, 3)
+
+
 def test_the_faster_lowering_is_chosen() -> None:
     result = World(factors(Multi=0.9, Single=0.8)).run()
     assert result.decisions["attention"] == "Single"
