@@ -41,6 +41,8 @@ class Target:
             keeps the captured model's.
         keeps_kernel: ``keeps_kernel(node, old, new)``: whether a node that can be executed at version ``old``
             of the default operator set can be at ``new``.
+        precisions: the types narrower than float32 that its kernels compute in.
+        finalize: last edits of a legal model; whether there were any.
         check_machine: a reason why the target cannot run here, or None.
         check_options: raises UserError for a target option that it does not know.
     """
@@ -56,5 +58,6 @@ class Target:
     keeps_kernel: Callable[[ir.Node, int, int], bool] = lambda node, old, new: True
     check_machine: Callable[[], str | None] = lambda: None
     check_options: Callable[[Mapping[str, Any]], object] = lambda options: None
-    finalize: Callable[[ir.Model], None] = lambda model: None
+    precisions: frozenset[ir.DataType] = frozenset()
+    finalize: Callable[[ir.Model], bool] = lambda model: False
     session: Mapping[str, Any] = field(default_factory=dict)

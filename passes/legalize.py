@@ -39,7 +39,8 @@ class Legalize(Pass):
         changed = done.changed or inlined or bool(done.lowered)
         if changed:
             removal.remove_unused(model)  # weights whose packed copies took their place among them
-            ctx.target.finalize(model)
+        changed = ctx.target.finalize(model) or changed
+        if changed:
             shapes.infer(model)
         lowered, undone = (dict(sorted(found.items())) for found in (done.lowered, done.inlined))
         return Report(changed, lowered, tuple(done.skipped), {"lowered": lowered, "inlined": undone})

@@ -17,6 +17,7 @@ from optc.codegen.ort import (
     lower_standard_attention,
     options,
     runtime,
+    store,
 )
 from optc.rewrite import opset
 from optc.target import Target
@@ -70,6 +71,7 @@ TARGET = Target(
     emit=emit.emit,
     max_opset=_max_opset,
     keeps_kernel=kernels.keeps_kernel,
+    finalize=store.store_narrow,
     load=runtime.load,
     check_options=options.session_options,
     session=options.DEFAULTS,

@@ -13,7 +13,7 @@ from optc.analysis import shapes
 from optc.errors import UserError
 from optc.passbase import Context, Pass, Report, Skip
 
-from . import dynamic
+from . import bias, dynamic
 from .smooth import Smoothed, smooth
 from .static import Settings, quantize_static, saturation
 from .static.sites import Site, find
@@ -32,7 +32,7 @@ class Quantize(Pass):
     granularity: Literal["channel", "tensor", "group"] = "channel"
     group: int = 0  # rows of a weight that share a scale, where the scheme has groups; 0: 32
     exclude: str = ""  # a regular expression; sites whose own or weight's name has it stay in float
-    calibrate: Literal["minmax", "percentile", "entropy", "mse"] = "minmax"
+    calibrate: Literal["minmax", "percentile", "entropy", "mse"] = "mse"
     method: Literal["rtn", "gptq", "awq", "hqq"] = "rtn"
     smooth: str = "auto"  # auto, none, or the exponent alpha of SmoothQuant
     bias_correct: bool = True
@@ -58,8 +58,14 @@ class Quantize(Pass):
             return Report(False, skipped=(*skips, Skip("model", reason)))
         per_channel = self.granularity == "channel"
         smoothed = self._smooth(model, ctx, sites)
+        sites = [site.renewed() for site in sites]
+        corrected = self._correct(model, ctx, sites)
         dynamic.insert(model, [site.renewed() for site in sites], per_channel=per_channel)
-        matched = {"int8 dynamic site": len(sites), "input smoothed": len(smoothed.alphas)}
+        matched = {
+            "int8 dynamic site": len(sites),
+            "input smoothed": len(smoothed.alphas),
+            "bias corrected": corrected,
+        }
         matched = {name: count for name, count in matched.items() if count}
         return Report(
             bool(sites), matched, tuple(skips), {"machine": saturation.describe(), **_told(smoothed)}
@@ -78,6 +84,12 @@ class Quantize(Pass):
             per_channel=self.granularity == "channel",
             limit=saturation.largest_code(),
         )
+
+    def _correct(self, model: ir.Model, ctx: Context, sites: Sequence[Site]) -> int:
+        if not self.bias_correct or not ctx.calibration:
+            return 0
+        per_channel, limit = self.granularity == "channel", saturation.largest_code()
+        return bias.correct(model, sites, ctx.calibration, ctx, per_channel=per_channel, limit=limit)
 
     def _alpha(self) -> float | None:
         if self.smooth == "auto":
