@@ -33,7 +33,7 @@ class Sample:
     """One fresh session each of a reference and a challenger, at one shape."""
 
     log_ratio: float  # of seconds, reference over challenger
-    reference: float  # seconds per call
+    reference: float  # seconds per call, undisturbed
     challenger: float
 
 
@@ -102,15 +102,13 @@ class Contest:
     def _in_turns(self, contestants: Sequence[Candidate]) -> dict[str, measure.Timing]:
         """One session at a time, for models of which two do not fit beside each other."""
         numbered = list(enumerate(contestants))
-        medians: dict[str, dict[str, np.ndarray]] = {shape: {} for shape in self._feeds}
+        found: dict[str, dict[str, np.ndarray]] = {shape: {} for shape in self._feeds}
         for number, which in numbered if self._contests % 2 else reversed(numbered):
             program = self.prepared(which).open()
             for shape, feeds in self._feeds.items():
-                # the median stands for the session: its rounds were not taken beside those of the others
-                median = self._time({number: program}, feeds).median(str(number))
-                medians[shape][str(number)] = np.array([median])
+                found[shape] |= self._time({number: program}, feeds).rounds
             del program
-        return {shape: measure.Timing(found) for shape, found in medians.items()}
+        return {shape: measure.Timing(rounds) for shape, rounds in found.items()}
 
     def _time(self, programs: Mapping[int, Program], feeds: Feeds) -> measure.Timing:
         calls = {str(number): partial(program, feeds) for number, program in programs.items()}
@@ -119,5 +117,5 @@ class Contest:
 
 
 def _sample(timing: measure.Timing, challenger: str) -> Sample:
-    ratio = timing.ratio("0", challenger).ratio
-    return Sample(math.log(ratio), timing.median("0"), timing.median(challenger))
+    reference, other = timing.quartile("0"), timing.quartile(challenger)
+    return Sample(math.log(reference / other), reference, other)

@@ -61,7 +61,7 @@ class GateResult:
         keep_plain: the best of all artifacts lost to the captured model: keep that.
         final: time of the artifact over time of the captured model; None where nothing was measured.
         final_by_shape: the same per shape.
-        seconds: shape -> median seconds per call of the captured model and of the artifact.
+        seconds: shape -> seconds per call of the captured model and of the artifact, median over sessions.
     """
 
     decisions: Decisions

@@ -14,7 +14,7 @@ from optc.measure import Ratio, over_sessions
 # With this many sessions the interval hardly narrows any more.
 MAX_SESSIONS = 7
 ENOUGH = 3  # to change something with, where they agree
-_ENOUGH_TO_DROP = 2  # to give a challenger up with
+ENOUGH_TO_DROP = 2  # to give a challenger up with
 
 # A gain below this is not worth more sessions: an interval that ends there is decided.
 _ALIKE = 0.01
@@ -39,6 +39,7 @@ class Evidence:
         challengers: Sequence[Candidate],
         *,
         enough: int = ENOUGH,
+        enough_to_drop: int = ENOUGH_TO_DROP,
         always: int = 0,
     ) -> None:
         """Measures until every challenger is decided or time is out.
@@ -47,11 +48,12 @@ class Evidence:
         when time is short it is spent where one may be found.
 
         Args:
-            enough: sessions that may decide.
+            enough: sessions that may prove a challenger faster.
+            enough_to_drop: sessions that may show that it is not.
             always: sessions to take even without time.
         """
         while True:
-            waiting = [c for c in challengers if not self._decided(reference, c, enough)]
+            waiting = [c for c in challengers if not self._decided(reference, c, enough, enough_to_drop)]
             if not waiting:
                 return
             if self._out_of_time() and min(self.sessions(reference, c) for c in waiting) >= always:
@@ -79,7 +81,7 @@ class Evidence:
         return {shape: over_sessions([found[shape].log_ratio for found in samples]) for shape in shapes}
 
     def seconds(self, reference: Candidate, challenger: Candidate) -> dict[str, tuple[float, float]]:
-        """Shape -> median seconds per call of the challenger and of the reference."""
+        """Shape -> seconds per call of the challenger and of the reference, median over the sessions."""
         samples = self._samples[reference, challenger]
         return {
             shape: (
@@ -93,11 +95,11 @@ class Evidence:
         found = self.pooled(reference, challenger)
         return math.inf if found is None else found.ratio
 
-    def _decided(self, reference: Candidate, challenger: Candidate, enough: int) -> bool:
+    def _decided(self, reference: Candidate, challenger: Candidate, enough: int, drop: int) -> bool:
         count = self.sessions(reference, challenger)
         found = self.pooled(reference, challenger)
         if found is None or count >= MAX_SESSIONS:
             return found is not None
         if count >= enough and found.low > 1:
             return True
-        return count >= min(enough, _ENOUGH_TO_DROP) and found.high < 1 + _ALIKE
+        return count >= drop and found.high < 1 + _ALIKE

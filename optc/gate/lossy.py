@@ -17,7 +17,7 @@ class Judgement:
 
     Attributes:
         entry: time with it over time without it, and the verdict, ``kept`` or ``undone``.
-        seconds: shape -> median seconds per call without it and with it.
+        seconds: shape -> seconds per call without it and with it, median over the sessions.
     """
 
     entry: Entry

@@ -179,7 +179,7 @@ class Search:
         for trial in self._trials(current):
             self._say("artifact against the plain export")
             which = candidate(trial)
-            self._evidence.gather(which, [PLAIN], enough=_CONFIRMING, always=1)
+            self._evidence.gather(which, [PLAIN], enough=_CONFIRMING, enough_to_drop=_CONFIRMING, always=1)
             pooled, shapes = self._evidence.pooled(which, PLAIN), self._evidence.by_shape(which, PLAIN)
             assert pooled is not None
             lost = _loses(pooled, shapes)

@@ -74,6 +74,34 @@ def test_samples_of_every_challenger_at_every_shape() -> None:
     assert (sample.reference, sample.challenger) == pytest.approx((0.044, 0.008))
 
 
+def test_other_programs_on_the_machine_do_not_decide() -> None:
+    """Every other call of one of the two takes twenty times as long, as when it has to share the cores."""
+    machine, one = Machine(Neg=0.01, Sin=0.011, Abs=0.0), candidate({"neg": "Neg"})
+    models = {PLAIN: model("Sin"), one: model("Neg")}
+
+    class Disturbed:
+        def __init__(self, session: Program) -> None:
+            self.session, self.calls = session, 0
+
+        def __call__(self, feeds: Feeds) -> None:
+            self.calls += 1
+            for _ in range(20 if self.calls % 2 else 1):
+                self.session(feeds)
+
+    def prepare(what: ir.Model) -> Prepared:
+        found = machine.prepare(what)
+        return found if "Sin" in found.fingerprint else Prepared(lambda: Disturbed(found.open()), 0)  # type: ignore[operator]
+
+    meeting = Contest(
+        models.__getitem__,
+        {"only": {"x": np.ones(1)}},
+        prepare=prepare,
+        seconds_per_shape=5.0,
+        clock=machine.clock,
+    )
+    assert np.exp(meeting(one, [PLAIN])[PLAIN]["only"].log_ratio) == pytest.approx(1 / 1.1)
+
+
 def test_sessions_are_fresh_each_time_and_models_are_built_once() -> None:
     machine, built = Machine(), list[Candidate]()
 
