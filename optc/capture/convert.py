@@ -15,6 +15,7 @@ from optc.errors import CaptureError
 from .exporter_fixes import adapted
 from .provenance import innermost
 from .quiet import quiet
+from .torchlib import table_made_once
 
 _log = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ def to_ir(program: ExportedProgram, name: str) -> ir.Model:
         CaptureError: an operator has no ONNX form.
     """
     try:
-        with quiet(), torch.no_grad(), adapted(program):
+        with quiet(), torch.no_grad(), table_made_once(), adapted(program):
             exported = torch.onnx.export(program, dynamo=True, verbose=False)
     except torch.onnx.OnnxExporterError as error:
         raise _explained(error, program, name) from error

@@ -10,7 +10,7 @@ Tensor = torch.Tensor
 
 
 def spell_out(graph: fx.Graph) -> None:
-    """Replaces calls of the layer that ``nn.TransformerEncoder`` takes in evaluation mode without gradients."""
+    """Replaces calls of the layer that ``nn.TransformerEncoder`` takes in evaluation mode."""
     for node in graph.nodes:
         if node.op == "call_function" and node.target in _FUSED:
             node.target = encoder_layer
@@ -41,7 +41,7 @@ def encoder_layer(
     """``aten._transformer_encoder_layer_fwd``, argument by argument; ``src`` and the result are [B, S, E].
 
     Args:
-        mask: what is not zero is not attended to: [S, S] for ``mask_type`` 0, [B, S] for 1, [B, N, S, S] for 2.
+        mask: what is not zero is hidden: [S, S] for ``mask_type`` 0, [B, S] for 1, [B, N, S, S] for 2.
     """
 
     def attend(x: Tensor) -> Tensor:

@@ -48,8 +48,10 @@ class Functional(torch.nn.Module):
         """What to export it with."""
         return tuple(_plain(arguments[i]) for i in self.indices)
 
-    def dynamic_shapes(self) -> dict[str, Any]:
+    def dynamic_shapes(self) -> dict[str, Any] | None:
         """Which sizes are symbolic, for torch.export."""
+        if not self.indices:
+            return None
         hint = torch.export.Dim.AUTO
         axes = self._graph.dynamic
         specs = [dict.fromkeys(axes[i], hint) if i in axes else None for i in self.indices]
