@@ -12,6 +12,7 @@ from optc import oracle, rewrite
 from optc.analysis import shapes
 from optc.passes.fuse.attention import Attention
 from optc.passes.fuse.heads import Heads
+from optc.trail import Trail
 
 SPLIT = """
     {0}_split = Reshape ({0}_in, split)
@@ -46,10 +47,10 @@ def whole(body: str, *, constants: str = "", extra: str = "") -> ir.Model:
     return model(statements, inputs=inputs, outputs="float[b, s, 24] y", constants=sizes)
 
 
-def fuse(graph: ir.Model) -> rewrite.Fusions:
+def fuse(graph: ir.Model, trail: Trail | None = None) -> rewrite.Fusions:
     """Runs both attention patterns."""
     shapes.infer(graph)
-    return rewrite.apply([Attention(), Heads()], graph)
+    return rewrite.apply([Attention(), Heads()], graph, trail)
 
 
 def call(graph: ir.Model) -> ir.Node:

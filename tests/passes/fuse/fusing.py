@@ -13,6 +13,8 @@ from onnx_shape_inference import infer_symbolic_shapes
 
 from optc import rewrite
 from optc.rewrite import Fusions, Pattern
+from optc.trail import Trail
+from optc.validate import Validator
 
 _SIZES = {"B": 2, "S": 5, "T": 3}
 
@@ -27,9 +29,11 @@ def parse(body: str, *, opset: int = 20, constants: Mapping[str, np.ndarray] | N
 
 
 def fuse(model: ir.Model, *patterns: Pattern) -> Fusions:
-    """Runs the patterns as the pass does, then checks that the result is a valid model."""
+    """Runs the patterns as the pass does; checks each rewrite, and that the result is a valid model."""
     infer_symbolic_shapes(model)
-    done = rewrite.apply(patterns, model)
+    trail = Trail(watchers=(Validator([random_feeds(model)]),))
+    trail.starting("fuse", model, exact=True)
+    done = rewrite.apply(patterns, model, trail)
     CheckerPass()(model)
     return done
 
@@ -45,9 +49,13 @@ def run(model: ir.Model, seed: int = 0) -> list[np.ndarray]:
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     proto = ir.to_proto(model)
     session = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return session.run(None, random_feeds(model, seed))
+
+
+def random_feeds(model: ir.Model, seed: int = 0) -> dict[str, np.ndarray]:
+    """Random numbers for every input, at sizes that are the same for equal names."""
     generator = np.random.default_rng(seed)
-    feeds = {i.name: _random(i, generator) for i in model.graph.inputs}
-    return session.run(None, feeds)
+    return {str(i.name): _random(i, generator) for i in model.graph.inputs}
 
 
 def _random(value: ir.Value, generator: np.random.Generator) -> np.ndarray:

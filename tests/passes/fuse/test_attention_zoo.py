@@ -16,7 +16,10 @@ from attention_zoo import ZOO, Specimen
 from optc import oracle, rewrite
 from optc.passbase import Context
 from optc.passes.simplify import Simplify
+from optc.pipeline import run_pass
 from optc.targets.cpu import TARGET
+from optc.trail import Trail
+from optc.validate import Validator
 
 # A few that between them take most ways through the patterns; the others take more than a second each.
 QUICK = ("sdpa_bool_mask", "scale_split", "bmm_masked_4d", "grouped", "packed_unbind", "windows")
@@ -39,8 +42,12 @@ def _module(specimen: Specimen) -> torch.nn.Module:
 def _check(specimen: Specimen, model: ir.Model) -> None:
     """What torch computes is not asked: its exporter does not keep rows without any key in all cases."""
     exported = ir.from_proto(ir.to_proto(model))
-    Simplify().run(model, Context(target=TARGET))
-    done = fuse(model)
+    inputs = specimen.inputs(2 * specimen.unit)
+    feeds = {str(v.name): each.numpy() for v, each in zip(model.graph.inputs, inputs, strict=False)}
+    trail = Trail(watchers=(Validator([feeds]),))
+    run_pass(Simplify(), model, Context(target=TARGET, trail=trail))
+    trail.starting("fuse", model, exact=True)
+    done = fuse(model, trail)
     kinds = [rewrite.kind(node) for node in model.graph if node.domain == rewrite.DOMAIN]
     assert kinds == [specimen.kind], done.skipped
     assert not fuse(model).matched

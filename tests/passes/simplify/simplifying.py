@@ -13,7 +13,10 @@ import onnxruntime as ort
 
 from optc.passbase import Context, Report
 from optc.passes.simplify import Simplify
+from optc.pipeline import run_pass
 from optc.target import Target
+from optc.trail import Trail
+from optc.validate import Validator
 
 SIZES: tuple[dict[str, int], ...] = ({"B": 2, "S": 5}, {"B": 1, "S": 1}, {"B": 3, "S": 2})
 TARGET = Target("none", "for tests", {}, lambda model, node: None, (), lambda *a: [], lambda *a: None)
@@ -56,15 +59,16 @@ def simplify(
     rtol: float = 0.0,
     **options: Any,
 ) -> Outcome:
-    """Simplifies in place; checks interface, numbers (by default bit for bit) and idempotence."""
+    """Simplifies in place; checks every rewrite, interface, numbers (bit for bit) and idempotence."""
     plain = ir.to_proto(model).SerializeToString()
     interface = _interface(model)
-    report = Simplify(**options).run(model, Context(target=TARGET))
+    runs = list(feeds) if feeds is not None else [_random_feeds(model, size) for size in sizes]
+    trail = Trail(watchers=(Validator(runs),))
+    report = run_pass(Simplify(**options), model, Context(target=TARGET, trail=trail))
     assert _interface(model) == interface
     proto = ir.to_proto(model)
     onnx.checker.check_model(proto)
     before, after = _session(plain), _session(proto.SerializeToString())
-    runs = list(feeds) if feeds is not None else [_random_feeds(model, size) for size in sizes]
     for fed in runs:
         for expected, found in zip(before.run(None, fed), after.run(None, fed), strict=True):
             assert_same(expected, found, rtol)
