@@ -4,11 +4,12 @@
     python benchmarks/cpu.py                                  # everything; about an hour on two cores
     python benchmarks/cpu.py --models minilm --batch 1        # one model
     python benchmarks/cpu.py --table                          # what has been measured so far
+    python benchmarks/cpu.py --int8                           # MiniLM-L6 in int8, calibrated on text
 
-Every contestant is a process of its own, in float32 and with the same number of threads, and is stopped
-while it is not its turn (`optc/bench/`). Each *session* starts fresh processes of all of them; ratios are
-taken within a session. Models and results are kept, so a run that was interrupted goes on where it was. The
-machine should do nothing else meanwhile, while optc is built too: it measures what pays.
+Every contestant is a process of its own, with the same number of threads, in float32 (but for --int8), and is
+stopped while it is not its turn (`optc/bench/`). Each *session* starts fresh processes of all of them; ratios
+are taken within a session. Models and results are kept, so a run that was interrupted goes on where it was.
+The machine should do nothing else meanwhile, while optc is built too: it measures what pays.
 """
 
 from __future__ import annotations
@@ -25,8 +26,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import int8
+import peers
 import zoo
-from peers import CONTESTANTS, EAGER, HERE, REFERENCE, Contestant, Task
+from peers import EAGER, HERE, REFERENCE, Contestant, Task
 from table import details, markdown
 
 from optc.bench.process import Process
@@ -40,16 +43,17 @@ ROOT = HERE.parent
 def main() -> None:
     """Builds what is missing, measures what is missing, prints the table."""
     arguments = _arguments()
+    chosen = [c for c in arguments.known if c.name in arguments.contestants]
     for task in _tasks(arguments):
-        chosen = [c for c in CONTESTANTS if c.name in arguments.contestants]
         if not arguments.table:
             for contestant in chosen:
                 build(task, contestant)
         if not (arguments.table or arguments.build):
             measure(task, chosen, arguments)
     if not arguments.build:
-        sessions = _results(arguments.keep)
-        sys.stdout.write(markdown(sessions, _absent(arguments)) + "\n" + details(sessions))
+        sessions, names = _results(arguments.keep), [c.name for c in arguments.known]
+        sys.stdout.write(markdown(sessions, arguments.zoo, names, _absent(arguments)) + "\n")
+        sys.stdout.write(details(sessions, arguments.zoo, names))
 
 
 def build(task: Task, contestant: Contestant) -> None:
@@ -61,13 +65,14 @@ def build(task: Task, contestant: Contestant) -> None:
     started = time.perf_counter()
     found = {"source": contestant.build(task)} if contestant.as_it_is else _built(task, contestant)
     note.write_text(json.dumps(found))
-    what = f"{contestant.name} of {task.model}, batch {task.batch}"
+    what = f"{contestant.name} of {task.key}, batch {task.batch}"
     print(f"built {what}: {found} in {time.perf_counter() - started:.0f} s", flush=True)
 
 
 def _built(task: Task, contestant: Contestant) -> dict[str, str]:
     command = [sys.executable, __file__, "--one", contestant.name, "--keep", str(task.folder.parent)]
-    command += ["--models", task.model, "--batch", str(task.batch)]
+    command += ["--models", task.key, "--batch", str(task.batch)]
+    command += ["--int8"] if task.key in int8.MODELS else []
     done = subprocess.run(command, env=_environment(task), capture_output=True, text=True, check=False)
     if done.returncode == 0:
         return {"source": done.stdout.splitlines()[-1]}
@@ -79,7 +84,7 @@ def measure(task: Task, chosen: list[Contestant], arguments: argparse.Namespace)
     """Adds sessions to the results until there are enough of them."""
     ready = {c.name: (c, source) for c in chosen if (source := _source(task, c)) is not None}
     file = arguments.keep / "results.jsonl"
-    have = sum(s["model"] == task.model and s["batch"] == task.batch for s in _results(arguments.keep))
+    have = sum(s["model"] == task.key and s["batch"] == task.batch for s in _results(arguments.keep))
     for number in range(have, arguments.sessions):
         with tempfile.TemporaryDirectory() as folder:
             answers = Answers(Path(folder))
@@ -100,7 +105,7 @@ def measure(task: Task, chosen: list[Contestant], arguments: argparse.Namespace)
                 }
                 for name, one in found.items()
             }
-        session = {"model": task.model, "batch": task.batch, "threads": arguments.threads, "rows": rows}
+        session = {"model": task.key, "batch": task.batch, "threads": arguments.threads, "rows": rows}
         with file.open("a") as out:
             out.write(json.dumps(session) + "\n")
 
@@ -118,14 +123,14 @@ def _process(task: Task, contestant: Contestant, source: str, threads: int) -> P
 def _build_here(arguments: argparse.Namespace) -> None:
     """In the process of one build."""
     (task,) = _tasks(arguments)
-    (contestant,) = (c for c in CONTESTANTS if c.name == arguments.one)
+    (contestant,) = (c for c in arguments.known if c.name == arguments.one)
     print(contestant.build(task))
 
 
 def _tasks(arguments: argparse.Namespace) -> Iterator[Task]:
     for model in arguments.models:
         for batch in arguments.batch:
-            yield Task(model, batch, arguments.keep / f"{model}-{batch}")
+            yield Task(model, arguments.zoo[model], batch, arguments.keep / f"{model}-{batch}")
 
 
 def _note(task: Task, contestant: Contestant) -> Path:
@@ -142,11 +147,11 @@ def _absent(arguments: argparse.Namespace) -> dict[tuple[str, int, str], str]:
     """Why a contestant has no figure for a model and batch size."""
     reasons = {}
     for task in _tasks(arguments):
-        for contestant in CONTESTANTS:
+        for contestant in arguments.known:
             note = _note(task, contestant)
             failed = json.loads(note.read_text()).get("failed") if note.exists() else None
             if reason := contestant.absent(task) or failed:
-                reasons[task.model, task.batch, contestant.name] = reason
+                reasons[task.key, task.batch, contestant.name] = reason
     return reasons
 
 
@@ -161,13 +166,13 @@ def _environment(task: Task) -> dict[str, str]:
 
 
 def _arguments() -> argparse.Namespace:
-    names = [contestant.name for contestant in CONTESTANTS]
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--models", nargs="+", choices=list(zoo.MODELS), default=list(zoo.MODELS))
+    """The command line, with ``zoo`` and ``known``: the models and contestants of the chosen comparison."""
+    as_written = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=as_written)
+    parser.add_argument("--int8", action="store_true", help="compare int8 models, calibrated on text")
+    parser.add_argument("--models", nargs="+", metavar="NAME", help=f"of {', '.join(zoo.MODELS)}")
     parser.add_argument("--batch", nargs="+", type=int, default=[1, 8])
-    parser.add_argument("--contestants", nargs="+", choices=names, default=names)
+    parser.add_argument("--contestants", nargs="+", metavar="NAME", help="as the table names them")
     parser.add_argument("--sessions", type=int, default=7, help="fresh processes of each contestant")
     parser.add_argument("--seconds", type=float, default=1.0, help="of timing per contestant and session")
     parser.add_argument("--threads", type=int, default=physical_cores())
@@ -175,7 +180,22 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--build", action="store_true", help="only build")
     parser.add_argument("--table", action="store_true", help="only print what has been measured")
     parser.add_argument("--one", help=argparse.SUPPRESS)
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    arguments.zoo = int8.MODELS if arguments.int8 else zoo.MODELS
+    arguments.known = int8.CONTESTANTS if arguments.int8 else peers.CONTESTANTS
+    arguments.models = _known(parser, "model", arguments.models, list(arguments.zoo))
+    names = [contestant.name for contestant in arguments.known]
+    arguments.contestants = _known(parser, "contestant", arguments.contestants, names)
+    return arguments
+
+
+def _known(
+    parser: argparse.ArgumentParser, what: str, given: list[str] | None, known: list[str]
+) -> list[str]:
+    for name in given or ():
+        if name not in known:
+            parser.error(f"there is no {what} {name!r}; known: {', '.join(known)}")
+    return given or known
 
 
 if __name__ == "__main__":

@@ -20,7 +20,8 @@ HERE = Path(__file__).resolve().parent
 class Task:
     """A model at a batch size, and the folder for what is made of it."""
 
-    model: str
+    key: str
+    model: zoo.Model
     batch: int
     folder: Path
 
@@ -64,14 +65,15 @@ class Contestant:
             return f"not installed: {self.needs} (pip install -r benchmarks/requirements.txt)"
         if self.compiles and not any(map(shutil.which, ("g++", "clang++", os.environ.get("CXX", "c++")))):
             return "no C++ compiler (install g++)"
-        if self.transformers_only and zoo.MODELS[task.model].transformer is None:
+        if self.transformers_only and task.model.transformer is None:
             return "for transformers only"
         return None
 
 
 def factory(task: Task) -> str:
     """The module itself."""
-    return f"{HERE / 'zoo.py'}:{zoo.MODELS[task.model].factory.__name__}"
+    make = task.model.factory
+    return f"{make.__code__.co_filename}:{make.__name__}"
 
 
 def plain(task: Task) -> str:
@@ -79,7 +81,7 @@ def plain(task: Task) -> str:
     import numpy as np
     import torch
 
-    module, inputs = zoo.MODELS[task.model].factory()
+    module, inputs = task.model.factory()
     program = torch.onnx.export(module, (), kwargs=inputs, dynamo=True, verbose=False)
     assert program is not None
     program.save(task.exported, external_data=True)
@@ -102,7 +104,7 @@ def transformers_optimizer(task: Task) -> str:
     """ONNX Runtime's own optimizer for transformers, told the model's type, heads and width."""
     from onnxruntime.transformers import optimizer
 
-    known = zoo.MODELS[task.model].transformer
+    known = task.model.transformer
     assert known is not None
     kind, heads, width = known
     model = optimizer.optimize_model(str(task.exported), kind, num_heads=heads, hidden_size=width)
@@ -128,7 +130,7 @@ def optc(task: Task, level: int = 1) -> str:
     """optc from the module, with the gate measuring on this machine."""
     import optc as compiler
 
-    module, inputs = zoo.MODELS[task.model].factory()
+    module, inputs = task.model.factory()
     path = task.folder / f"optc-O{level}"
     compiler.compile(module, inputs, level=level).save(path)
     return str(path)

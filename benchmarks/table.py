@@ -7,18 +7,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import zoo
-from peers import CONTESTANTS, REFERENCE
+from peers import REFERENCE
+from zoo import Model
 
 Absent = Mapping[tuple[str, int, str], str]
+Models = Mapping[str, Model]
+Sessions = Sequence[Mapping[str, Any]]
 
 
-def markdown(sessions: Sequence[Mapping[str, Any]], absent: Absent) -> str:
+def markdown(sessions: Sessions, models: Models, names: Sequence[str], absent: Absent) -> str:
     """Median milliseconds over the sessions, the smallest and largest of them, the fastest in bold."""
-    names = [c.name for c in CONTESTANTS]
     lines = [f"| ms | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
     reasons: dict[str, int] = {}
-    for (model, batch), rows in _by_task(sessions).items():
+    for (model, batch), rows in _by_task(sessions, models).items():
         medians = {name: float(np.median([row["ms"] for row in found])) for name, found in rows.items()}
         cells = []
         for name in names:
@@ -27,32 +28,33 @@ def markdown(sessions: Sequence[Mapping[str, Any]], absent: Absent) -> str:
             else:
                 reason = absent.get((model, batch, name), "not measured")
                 cells.append(f"- [{reasons.setdefault(reason, len(reasons) + 1)}]")
-        lines.append(f"| {zoo.MODELS[model].title}, batch {batch} | {' | '.join(cells)} |")
+        lines.append(f"| {models[model].title}, batch {batch} | {' | '.join(cells)} |")
     notes = [f"[{number}] {reason}" for reason, number in reasons.items()]
     return "\n".join([*lines, *(["", *notes] if notes else []), ""])
 
 
-def details(sessions: Sequence[Mapping[str, Any]]) -> str:
+def details(sessions: Sessions, models: Models, names: Sequence[str]) -> str:
     """Per model: speedup over ONNX Runtime, first answer, memory and error."""
     lines = []
-    for (model, batch), rows in _by_task(sessions).items():
+    for (model, batch), rows in _by_task(sessions, models).items():
         count = max(len(found) for found in rows.values())
-        title = f"{zoo.MODELS[model].title}, batch {batch}: {count} sessions, speedup over {REFERENCE}"
+        title = f"{models[model].title}, batch {batch}: {count} sessions, speedup over {REFERENCE}"
         lines += [
             title,
             f"  {'':28s} {'speedup (least to most)':>24s} {'first answer':>13s} {'memory':>9s}   error",
         ]
-        for name in (c.name for c in CONTESTANTS if c.name in rows):
+        for name in (name for name in names if name in rows):
             lines.append(_detail(name, rows[name]))
         lines.append("")
     return "\n".join(lines)
 
 
-def _by_task(sessions: Sequence[Mapping[str, Any]]) -> dict[tuple[str, int], dict[str, list[Any]]]:
-    """Rows per contestant, of every model and batch size, in the order of the zoo."""
+def _by_task(sessions: Sessions, models: Models) -> dict[tuple[str, int], dict[str, list[Any]]]:
+    """Rows per contestant, of every model and batch size, in the order of the models."""
     found: dict[tuple[str, int], dict[str, list[Any]]] = {}
-    order = list(zoo.MODELS)
-    for session in sorted(sessions, key=lambda s: (order.index(s["model"]), s["batch"])):
+    order = list(models)
+    known = [session for session in sessions if session["model"] in models]
+    for session in sorted(known, key=lambda s: (order.index(s["model"]), s["batch"])):
         rows = found.setdefault((session["model"], session["batch"]), {})
         for name, row in session["rows"].items():
             rows.setdefault(name, []).append(row)

@@ -21,7 +21,7 @@ g (float[2,4] x) => (float[2,4] y) { y = Relu(x) }"""
 
 @pytest.fixture
 def cpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    names = ("cpu", "peers", "table", "zoo")
+    names = ("cpu", "int8", "peers", "table", "zoo")
     monkeypatch.syspath_prepend(str(FOLDER))
     yield importlib.import_module("cpu")
     for name in names:
@@ -46,7 +46,9 @@ def _session(model: str, batch: int, **ms: float) -> dict:
 def test_the_table_shows_spread_and_losses_and_what_is_missing(cpu: ModuleType) -> None:
     sessions = [_session("minilm", 1, ort=10.0 + i, ours=12.0) for i in range(3)]
     sessions.append(_session("bert", 8, ort=100.0, ours=80.0))
-    text = cpu.markdown(sessions, {("minilm", 1, "OpenVINO"): "not installed: openvino"})
+    names = [contestant.name for contestant in cpu.peers.CONTESTANTS]
+    absent = {("minilm", 1, "OpenVINO"): "not installed: openvino"}
+    text = cpu.markdown(sessions, cpu.zoo.MODELS, names, absent)
     header, _, minilm, bert, *notes = text.splitlines()
     columns = [cell.strip() for cell in header.split("|")]
     cells = dict(zip(columns, (cell.strip() for cell in minilm.split("|")), strict=True))
@@ -55,7 +57,7 @@ def test_the_table_shows_spread_and_losses_and_what_is_missing(cpu: ModuleType) 
     assert "**80.0**" in bert and "100" in bert
     assert any("not installed: openvino" in note for note in notes)
     assert any("not measured" in note for note in notes)
-    shown = cpu.details(sessions)
+    shown = cpu.details(sessions, cpu.zoo.MODELS, names)
     assert "0.92x (0.83 to 1.00)" in shown and "1.25x" in shown and "1.0e-06" in shown
 
 
@@ -63,8 +65,8 @@ def test_a_peer_that_is_not_installed_is_left_out_with_advice(
     cpu: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    peers = {contestant.name: contestant for contestant in cpu.CONTESTANTS}
-    task = cpu.Task("resnet", 1, tmp_path / "resnet-1")
+    peers = {contestant.name: contestant for contestant in cpu.peers.CONTESTANTS}
+    task = cpu.Task("resnet", cpu.zoo.MODELS["resnet"], 1, tmp_path / "resnet-1")
     assert "pip install -r benchmarks/requirements.txt" in peers["OpenVINO"].absent(task)
     cpu.build(task, peers["OpenVINO"])
     assert not task.folder.exists()
@@ -72,11 +74,11 @@ def test_a_peer_that_is_not_installed_is_left_out_with_advice(
 
 
 def test_sessions_are_added_until_there_are_enough(cpu: ModuleType, tmp_path: Path) -> None:
-    task = cpu.Task("minilm", 1, tmp_path / "minilm-1")
+    task = cpu.Task("minilm", cpu.zoo.MODELS["minilm"], 1, tmp_path / "minilm-1")
     task.folder.mkdir()
     ir.save(ir.from_onnx_text(TEXT), task.exported)
     np.savez(task.inputs, x=np.ones((2, 4), np.float32))
-    (reference,) = (c for c in cpu.CONTESTANTS if c.name == cpu.REFERENCE)
+    (reference,) = (c for c in cpu.peers.CONTESTANTS if c.name == cpu.REFERENCE)
     cpu._note(task, reference).write_text(json.dumps({"source": str(task.exported)}))
     arguments = argparse.Namespace(keep=tmp_path, sessions=1, seconds=0.0, threads=1)
     cpu.measure(task, [reference], arguments)
@@ -89,9 +91,12 @@ def test_sessions_are_added_until_there_are_enough(cpu: ModuleType, tmp_path: Pa
 def test_a_build_that_fails_is_a_reason_in_the_table(
     cpu: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    task = cpu.Task("minilm", 1, tmp_path / "minilm-1")
-    (onnxsim,) = (c for c in cpu.CONTESTANTS if c.name == "onnxsim")
+    task = cpu.Task("minilm", cpu.zoo.MODELS["minilm"], 1, tmp_path / "minilm-1")
+    (onnxsim,) = (c for c in cpu.peers.CONTESTANTS if c.name == "onnxsim")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
     cpu.build(task, onnxsim)  # there is no export to read
-    reasons = cpu._absent(argparse.Namespace(models=["minilm"], batch=[1], keep=tmp_path))
+    arguments = argparse.Namespace(
+        models=["minilm"], batch=[1], keep=tmp_path, zoo=cpu.zoo.MODELS, known=cpu.peers.CONTESTANTS
+    )
+    reasons = cpu._absent(arguments)
     assert reasons["minilm", 1, "onnxsim"].startswith("failed: ")
