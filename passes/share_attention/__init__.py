@@ -18,6 +18,7 @@ from optc import removal
 from optc.analysis import shapes
 from optc.errors import UserError
 from optc.passbase import Context, Pass, Report, Skip
+from optc.passes.simplify.columns import narrow_products
 
 from ._groups import Group, group
 from ._share import share
@@ -67,6 +68,7 @@ class ShareAttention(Pass):
                 followers += share(stack, each, chosen, ctx)
         if followers:
             removal.remove_unused(model)
+            narrow_products(model)  # queries, keys and values may come from one packed projection
             shapes.infer(model)
         else:
             skips.append(Skip("model", f"no neighbouring layers are {self.threshold} alike"))

@@ -17,6 +17,7 @@ from optc.passbase import Context, Pass, Report, Skip
 from . import (
     batchnorm,
     casts,
+    columns,
     concat_split,
     control,
     cse,
@@ -48,6 +49,7 @@ _RULES = (
     *narrow.RULES,
     *batchnorm.RULES,
     *linears.RULES,
+    *columns.RULES,
 )
 _ROUNDS = 10  # two or three are usual; a bound, because a pass must end
 

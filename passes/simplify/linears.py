@@ -20,7 +20,7 @@ def _merge(node: ir.Node, editor: Editor) -> bool:
     (d_in, hidden), d_out = inner_shape, outer_shape[1]
     if d_in * d_out >= d_in * hidden + hidden * d_out:
         return editor.skip(node, "two linear maps kept: as one they would be more work")
-    end = _with_bias(node, editor)
+    end = with_bias(node, editor)
     outer, inner = linear(end, editor), linear(node.inputs[0], editor)
     if outer is None or inner is None or node.inputs[0] is None:
         return False
@@ -31,7 +31,7 @@ def _merge(node: ir.Node, editor: Editor) -> bool:
     return editor.replace(end, _emit(end_node, inner, outer, editor))
 
 
-def _with_bias(node: ir.Node, editor: Editor) -> ir.Value:
+def with_bias(node: ir.Node, editor: Editor) -> ir.Value:
     """The output of the Add of a constant that is the only reader of the product, or that of the product."""
     output = node.outputs[0]
     readers = [use.node for use in output.uses()]
