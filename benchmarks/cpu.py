@@ -36,6 +36,7 @@ from optc.bench.process import Process
 from optc.bench.report import Answers
 from optc.bench.rounds import contest
 from optc.cores import physical_cores
+from optc.errors import UserError
 
 ROOT = HERE.parent
 
@@ -46,7 +47,8 @@ def main() -> None:
     chosen = [c for c in arguments.known if c.name in arguments.contestants]
     for task in _tasks(arguments):
         if not arguments.table:
-            for contestant in chosen:
+            reference = [c for c in arguments.known if c.name == REFERENCE]
+            for contestant in [*reference, *chosen]:  # the others start from its export and its inputs
                 build(task, contestant)
         if not (arguments.table or arguments.build):
             measure(task, chosen, arguments)
@@ -64,6 +66,8 @@ def build(task: Task, contestant: Contestant) -> None:
     task.folder.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
     found = {"source": contestant.build(task)} if contestant.as_it_is else _built(task, contestant)
+    if source := found.get("source"):
+        found = _tried(task, contestant, source)
     note.write_text(json.dumps(found))
     what = f"{contestant.name} of {task.key}, batch {task.batch}"
     print(f"built {what}: {found} in {time.perf_counter() - started:.0f} s", flush=True)
@@ -78,6 +82,15 @@ def _built(task: Task, contestant: Contestant) -> dict[str, str]:
         return {"source": done.stdout.splitlines()[-1]}
     lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no message"]
     return {"failed": f"failed: {lines[-1][:300]}"}
+
+
+def _tried(task: Task, contestant: Contestant, source: str) -> dict[str, str]:
+    try:
+        with closing(_process(task, contestant, source, physical_cores())) as process:
+            process.open()
+    except UserError as error:
+        return {"failed": f"failed: {error.what[:300]}"}
+    return {"source": source}
 
 
 def measure(task: Task, chosen: list[Contestant], arguments: argparse.Namespace) -> None:
