@@ -6,13 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+import numpy as np
 import onnx_ir as ir
 
 from optc import rewrite
 from optc.newnode import Operand
 from optc.rewrite import Match, NearMiss, Pattern
 
-from . import _bodies, _frame, _layout, _new
+from . import _bodies, _frame, _layout, _new, _shift
 from ._inside import inside
 from ._layout import Layout
 
@@ -38,6 +39,10 @@ class Heads(Pattern):
         full = form.kind in _FULL_PRECISION
         q, k = _split(node.inputs[0], "queries", full), _split(node.inputs[1], "keys", full)
         v = _split(node.inputs[2], "values", False)
+        if form.mask is None or _shift.hides_all(node.inputs[3]):
+            k = _unbiased(k)
+        if not (form.safe and form.mask is not None):  # every row of weights sums to 1, or is NaN
+            v, merge = _moved(v, merge, heads // kv_heads, value_size)
         factor = q.scale * k.scale
         if factor != 1:
             form = replace(form, scale_at=form.scale_at or "q")
@@ -75,6 +80,25 @@ class _Merge:
     output: ir.Value
     nodes: tuple[ir.Node, ...]
     after: Callable[[ir.Value], Operand] | None = None
+
+
+def _unbiased(keys: _Split) -> _Split:
+    """The keys without a bias, which adds the same to all scores of a query."""
+    found = _shift.biased(keys.operand)
+    return keys if found is None else replace(keys, operand=found.source, nodes=(*keys.nodes, found.add))
+
+
+def _moved(values: _Split, merge: _Merge, group: int, size: int) -> tuple[_Split, _Merge]:
+    """The values without a bias that the projection of the result can take over, and that projection."""
+    found = _shift.biased(values.operand)
+    if found is None or merge.after is not None:
+        return values, merge
+    bias = np.repeat(found.bias.reshape(-1, size), group, 0).reshape(-1)
+    end = _shift.projected(merge.output, bias)
+    if end is None:
+        return values, merge
+    without = replace(values, operand=found.source, nodes=(*values.nodes, found.add))
+    return without, _Merge(end.output, (*merge.nodes, *end.nodes), end.after)
 
 
 def _static(value: ir.Value | None, what: str) -> tuple[int, int]:

@@ -33,6 +33,7 @@ class PackedLinear(Pattern):
     name: ClassVar[str] = "packed_linear"
     family: ClassVar[str] = "packed-linear"
     anchors: ClassVar[frozenset[str]] = frozenset({"MatMul", "Gemm"})
+    after: ClassVar[tuple[str, ...]] = ("heads",)  # which rids projections of biases
 
     def match(self, node: ir.Node, model: ir.Model) -> Match | None:
         """The projections that read what ``node`` reads, in the graph that ``node`` is in."""

@@ -22,7 +22,7 @@ class SkipNorm(Pattern):
     family: ClassVar[str] = "skip-norm"
     anchors: ClassVar[frozenset[str]] = frozenset({"LayerNorm", "RMSNorm"})
     domain: ClassVar[str] = "optc"
-    after: ClassVar[tuple[str, ...]] = ("layer_norm", "rms_norm")
+    after: ClassVar[tuple[str, ...]] = ("layer_norm", "rms_norm", "heads")
 
     def match(self, node: ir.Node, model: ir.Model) -> Match | None:
         """The Add that computes the input of a fused norm."""
