@@ -156,7 +156,7 @@ def openvino_program(source: str, inputs: str, threads: int) -> Callable[[], Cal
             "INFERENCE_PRECISION_HINT": "f32",
         }
         request = openvino.Core().compile_model(source, "CPU", settings).create_infer_request()
-        return lambda: [request.infer(feeds, share_inputs=True)[i] for i in range(len(request.results))]
+        return lambda: list(request.infer(feeds, share_inputs=True).values())
 
     return load
 
