@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from optc.analysis import shapes
 from optc.errors import UserError
 from optc.passbase import Context, Pass, Report, Skip
 
-from . import bias, dynamic
+from . import bias, dynamic, weight_only
 from .smooth import Smoothed, smooth
 from .static import Settings, quantize_static, saturation
 from .static.sites import Site, find
@@ -54,6 +55,8 @@ class Quantize(Pass):
                 skips.append(Skip(site.name, f"left in float: {reason}"))
             else:
                 sites.append(site)
+        if self.scheme in ("int8-weight", "int4-weight"):
+            return self._weights(model, ctx, sites, skips)
         if (reason := dynamic.why_not(model)) is not None:
             return Report(False, skipped=(*skips, Skip("model", reason)))
         per_channel = self.granularity == "channel"
@@ -90,6 +93,28 @@ class Quantize(Pass):
             return 0
         per_channel, limit = self.granularity == "channel", saturation.largest_code()
         return bias.correct(model, sites, ctx.calibration, ctx, per_channel=per_channel, limit=limit)
+
+    def _weights(self, model: ir.Model, ctx: Context, sites: Sequence[Site], skips: Sequence[Skip]) -> Report:
+        if self.method == "gptq" and not ctx.calibration:
+            raise UserError(
+                "gptq needs calibration data",
+                where="option method of quantize",
+                hint="give --calib, or calibration= in Python; rtn and hqq need none",
+            )
+        if (reason := weight_only.why_not(model)) is not None:
+            return Report(False, skipped=(*skips, Skip("model", reason)))
+        bits = 4 if self.scheme == "int4-weight" else 8
+        count = weight_only.quantize_weights(
+            model,
+            sites,
+            ctx.calibration,
+            ctx,
+            bits=bits,
+            group=self.group or weight_only.GROUP,
+            method=self.method,
+        )
+        matched = {f"weight in {bits} bits": count} if count else {}
+        return Report(bool(count), matched, tuple(skips))
 
     def _alpha(self) -> float | None:
         if self.smooth == "auto":
@@ -147,5 +172,5 @@ class Quantize(Pass):
 def _told(smoothed: Smoothed) -> Mapping[str, Any]:
     if not smoothed.alphas:
         return {}
-    found = {"folded": smoothed.folded, "multiplied": smoothed.multiplied, "alphas": smoothed.alphas}
+    found = dataclasses.asdict(smoothed)
     return {"smoothing": found}

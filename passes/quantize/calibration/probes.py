@@ -13,7 +13,7 @@ from optc.newnode import New, Operand
 
 from .histogram import Histogram
 
-_AXES_ARE_AN_INPUT = 18  # of the reductions used here, since that operator set
+AXES_ARE_AN_INPUT = 18  # of the reductions used here, since that operator set
 
 
 class Probe(ABC):
@@ -107,7 +107,7 @@ def reduction(kind: str, value: Operand, axis: int | None, opset: int) -> New:
     rank = value.shape.rank()
     axes = [i for i in range(rank) if i != axis % rank]
     shape = ir.Shape([value.shape[axis]])
-    if opset < _AXES_ARE_AN_INPUT:
+    if opset < AXES_ARE_AN_INPUT:
         return New(kind, (value,), ir.DataType.FLOAT, shape, {"axes": axes, "keepdims": 0})
     given = newnode.constant(np.array(axes, np.int64))
     return New(kind, (value, given), ir.DataType.FLOAT, shape, {"keepdims": 0})

@@ -18,14 +18,16 @@ from optc.passes.quantize.calibration import observe
 from optc.passes.quantize.static.graph import Graph
 from optc.passes.quantize.static.sites import Site
 
-from . import fold
-from .choose import ALPHAS, Choice, choose
+from . import fold, outliers
+from .choose import ALPHAS, Choice, choose, largest_channels
 from .groups import Group, groups_of
 from .statistics import Channels
 
 __all__ = ["Smoothed", "smooth"]
 
-_WORTH_A_NODE = 0.5  # of the expected error must go where smoothing costs a multiplication at run time
+_WORTH_A_NODE = 0.5  # of the expected error must be left where smoothing costs a multiplication at run time
+_WORTH_A_PRODUCT = 0.25  # of that must be left where channels are multiplied in float
+_OUTLIERS = 4  # channels that are taken out together
 
 
 @dataclass
@@ -35,11 +37,13 @@ class Smoothed:
     Attributes:
         folded: divided by the operators before them: nothing is left to do at run time.
         multiplied: divided by a node of their own.
+        outliers: channels taken out by input name; a small product in float computes their part.
         alphas: the exponent by input name.
     """
 
     folded: int = 0
     multiplied: int = 0
+    outliers: dict[str, list[int]] = field(default_factory=dict)
     alphas: dict[str, float] = field(default_factory=dict)
 
 
@@ -58,7 +62,7 @@ def smooth(
     Args:
         model: plain; the sites are products of its main graph, still in float.
         samples: what channel ranges are learned from.
-        alpha: the exponent; None chooses one for each input.
+        alpha: the exponent; None chooses one for each input, and takes outliers out where that pays.
         per_channel: whether weights will have a scale per output channel.
         limit: the largest code of a weight.
     """
@@ -71,21 +75,41 @@ def smooth(
         seen = probes[str(group.data.name)]
         if not seen.usable:
             continue
-        choice = choose(seen, group.matrix(), ALPHAS if alpha is None else (alpha,), per_channel, limit)
+        choice = _choose(group, seen, alpha, per_channel, limit)
         if choice is not None:
             _apply(group, choice, graph, done, asked_for=alpha is not None)
     graph.drop_unused()
     return done
 
 
+def _choose(
+    group: Group, seen: Channels, alpha: float | None, per_channel: bool, limit: int
+) -> Choice | None:
+    """Without outliers, unless a few channels are what makes the error and folding is not possible."""
+    matrix = group.matrix()
+    if alpha is not None:
+        return choose(seen, matrix, (alpha,), per_channel, limit)
+    simple = choose(seen, matrix, ALPHAS, per_channel, limit)
+    if len(group.sites) != 1 or len(matrix) <= _OUTLIERS or fold.edits_for(group) is not None:
+        return simple
+    channels = largest_channels(seen, _OUTLIERS)
+    apart = choose(seen, matrix, ALPHAS, per_channel, limit, channels)
+    least = min(_WORTH_A_NODE, simple.gain if simple is not None else 1.0)
+    return apart if apart is not None and apart.gain < _WORTH_A_PRODUCT * least else simple
+
+
 def _apply(group: Group, choice: Choice, graph: Graph, done: Smoothed, *, asked_for: bool) -> None:
-    divisor = fold.into_producer(group, choice.factors, graph)
-    if divisor:
+    name = str(group.data.name)
+    if len(choice.outliers):
+        outliers.take_out(group, choice, graph)
+        done.outliers[name] = choice.outliers.tolist()
+    elif fold.into_producer(group, choice.factors, graph):
         done.folded += 1
     elif asked_for or choice.gain <= _WORTH_A_NODE:
         fold.by_node(group, choice.factors, graph)
         done.multiplied += 1
     else:
         return
-    group.multiply_rows(choice.factors, graph)
-    done.alphas[str(group.data.name)] = choice.alpha
+    if not len(choice.outliers):
+        group.multiply_rows(choice.factors, graph)
+    done.alphas[name] = choice.alpha

@@ -12,11 +12,12 @@ from optc.passes.quantize.static.grid import along
 from .groups import Group
 
 _COMMUTING = ("Relu", "LeakyRelu", "Identity", "Dropout")
+Edit = tuple[ir.Node, int, int]  # a node, which of its inputs, and the axis of the channels
 _DEPTH = 8  # operators between a product and what takes its factors
 
 
 def by_node(group: Group, factors: np.ndarray, graph: Graph) -> None:
-    """Multiplies the input by the reciprocals in front of the sites."""
+    """Divides the input in front of the sites; a factor of infinity leaves zeros."""
     data, name = group.data, str(group.data.name)
     reciprocals = graph.constant((1 / factors).astype(np.float32), f"{name}_reciprocals")
     divided = graph.make("Mul", [data, reciprocals], f"{name}_smoothed", ir.DataType.FLOAT, data.shape)
@@ -25,11 +26,14 @@ def by_node(group: Group, factors: np.ndarray, graph: Graph) -> None:
         site.node.replace_input_with(0, divided)
 
 
+def edits_for(group: Group) -> list[Edit] | None:
+    """The constants to divide so that the input is divided; None where something else would see it."""
+    return _edits(group.data, _DEPTH) if group.is_alone else None
+
+
 def into_producer(group: Group, factors: np.ndarray, graph: Graph) -> bool:
     """Divides constants of the operators that compute the input, if only the sites see the difference."""
-    if not group.is_alone:
-        return False
-    edits = _edits(group.data, _DEPTH)
+    edits = edits_for(group)
     if edits is None:
         return False
     for node, index, axis in edits:
@@ -39,9 +43,6 @@ def into_producer(group: Group, factors: np.ndarray, graph: Graph) -> bool:
         divided = (array / along(factors, axis, array.ndim)).astype(array.dtype)
         node.replace_input_with(index, graph.constant(divided, f"{old.name}_smoothed"))
     return True
-
-
-Edit = tuple[ir.Node, int, int]  # a node, which of its inputs, and the axis of the channels
 
 
 def _edits(value: ir.Value, depth: int) -> list[Edit] | None:

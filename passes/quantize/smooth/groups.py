@@ -28,7 +28,7 @@ class Group:
         return not self.data.is_graph_output() and all(use.node in nodes for use in self.data.uses())
 
     def matrix(self) -> np.ndarray:
-        """All weights side by side, float64 [K, N]."""
+        """All weights side by side, float32 [K, N]."""
         return np.concatenate([_matrix(site) for site in self.sites], axis=1)
 
     def multiply_rows(self, factors: np.ndarray, graph: Graph) -> None:
@@ -52,4 +52,4 @@ def groups_of(sites: Sequence[Site]) -> list[Group]:
 def _matrix(site: Site) -> np.ndarray:
     weight = match.constant(site.weight)
     assert weight is not None
-    return (weight.T if site.channels == 0 else weight).astype(np.float64)
+    return weight.T if site.channels == 0 else weight

@@ -9,12 +9,14 @@ import onnx_ir as ir
 
 from optc.newnode import New
 from optc.passes.quantize.calibration.probes import Probe, reduction
+from optc.passes.quantize.rows import inverse_power
 
 _MOST = 64  # samples whose ranges are kept one by one
+_TINY = 1e-20
 
 
 class Channels(Probe):
-    """Ranges of the channels (last axis) on each of the first samples, and mean squares over all.
+    """Ranges of the channels (last axis) on each of the first samples, and their shares of the power of rows.
 
     Attributes:
         low, high: float64 [samples, channels], zero included.
@@ -23,28 +25,40 @@ class Channels(Probe):
     def __init__(self) -> None:
         self._low: list[np.ndarray] = []
         self._high: list[np.ndarray] = []
-        self._squares: np.ndarray | float = 0.0
-        self._count = 0
+        self._shares: np.ndarray | float = 0.0
+        self._weight = 0.0
 
     def nodes(self, value: ir.Value, opset: int) -> Sequence[New]:
-        """Three reductions."""
+        """Ranges, and means over the rows of squares divided by powers, and of reciprocal powers."""
         square = New("Mul", (value, value), ir.DataType.FLOAT, value.shape)
+        inverse = inverse_power(value, opset)
+        share = New("Mul", (square, inverse), ir.DataType.FLOAT, value.shape)
         return [
             reduction("ReduceMin", value, -1, opset),
             reduction("ReduceMax", value, -1, opset),
-            reduction("ReduceMean", square, -1, opset),
+            reduction("ReduceMean", share, -1, opset),
+            reduction("ReduceMean", inverse, None, opset),
         ]
 
     def update(self, arrays: Sequence[np.ndarray]) -> None:
-        """Takes in one sample; an empty one says nothing."""
-        low, high, squares = (array.astype(np.float64) for array in arrays)
-        if not np.isfinite(squares).all() and np.isposinf(low).any():
+        """Takes in one sample; one without rows says nothing."""
+        low, high, shares, inverse = (array.astype(np.float64) for array in arrays)
+        if np.isposinf(low).any() and np.isneginf(high).any():
             return
-        self._squares = self._squares + squares
-        self._count += 1
+        self._shares = self._shares + shares
+        self._weight += float(inverse)
         if len(self._low) < _MOST:
             self._low.append(np.minimum(low, 0.0))
             self._high.append(np.maximum(high, 0.0))
+
+    def without(self, channels: np.ndarray) -> Channels:
+        """The same of an input in which these channels are zero."""
+        rest = Channels()
+        keep = np.ones(len(self.squares))
+        keep[channels] = 0.0
+        rest._low, rest._high = [low * keep for low in self._low], [high * keep for high in self._high]
+        rest._shares, rest._weight = self._shares * keep, self._weight
+        return rest
 
     @property
     def low(self) -> np.ndarray:
@@ -58,8 +72,8 @@ class Channels(Probe):
 
     @property
     def squares(self) -> np.ndarray:
-        """The mean square of each channel."""
-        return np.asarray(self._squares) / max(self._count, 1)
+        """The mean square of each channel, rows weighted by their reciprocal power."""
+        return np.asarray(self._shares) / max(self._weight, _TINY)
 
     @property
     def usable(self) -> bool:

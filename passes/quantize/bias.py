@@ -1,0 +1,149 @@
+"""Bias correction of dynamic int8: what rounding adds to each output channel on average goes into the bias.
+
+Rounding is not fair to small values: behind a GELU most of a channel may round to zero, always from the same
+side (Nagel et al., "Data-free quantization through weight equalization and bias correction", ICCV 2019). A
+bias is free in the kernels, also where there was none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from optc import match, newnode
+from optc.newnode import New, Operand
+from optc.passbase import Context, Feeds
+from optc.passes.fuse._bias import bias_add
+
+from .calibration import Probe, observe
+from .calibration.probes import reduction
+from .rows import inverse_power
+from .static.graph import Graph
+from .static.grid import along, quantized_weight, weight_scales
+from .static.sites import Site
+
+_LEAST = 1e-20
+
+
+def correct(
+    model: ir.Model,
+    sites: Sequence[Site],
+    samples: Iterable[Feeds],
+    ctx: Context,
+    *,
+    per_channel: bool,
+    limit: int,
+) -> int:
+    """Changes the biases of sites that will be quantized dynamically, in place; returns how many.
+
+    The sites are products of the main graph, still in float.
+    """
+    probes = {str(site.output.name): SiteError(site, per_channel, limit) for site in sites}
+    asked = {name: [probe] for name, probe in probes.items()}
+    observe(model, asked, samples, threads=ctx.threads, progress=ctx.progress)
+    graph, count = Graph(model), 0
+    for site in sites:
+        mean = probes[str(site.output.name)].mean
+        if mean is not None and np.isfinite(mean).all():
+            _shift(site, -mean, graph)
+            count += 1
+    graph.drop_unused()
+    return count
+
+
+class SiteError(Probe):
+    """The product of rounded operands less that in float, its mean per output channel over the rows.
+
+    Rows are weighted by the reciprocal of their power: see :mod:`.rows`.
+    """
+
+    def __init__(self, site: Site, per_channel: bool, limit: int) -> None:
+        self._site, self._limit = site, limit
+        self._axis = site.channels if per_channel else None
+        self._sum: np.ndarray | float = 0.0
+        self._weight = 0.0
+
+    def nodes(self, value: ir.Value, opset: int) -> Sequence[New]:
+        """The site again behind a rounded input and with rounded weights, and the mean of the difference."""
+        node = value.producer()
+        assert node is not None and node.inputs[0] is not None
+        inputs: list[Operand | None] = [
+            _rounded(node.inputs[0], opset),
+            newnode.constant(self._rounded_weight()),
+            *node.inputs[2:],
+        ]
+        attributes = {name: attribute.value for name, attribute in node.attributes.items()}
+        again = New(node.op_type, tuple(inputs), ir.DataType.FLOAT, value.shape, attributes)
+        off = New("Sub", (again, value), ir.DataType.FLOAT, value.shape)
+        inverse = inverse_power(value, opset)
+        weighted = New("Mul", (off, inverse), ir.DataType.FLOAT, value.shape)
+        return [
+            reduction("ReduceMean", weighted, -1, opset),
+            reduction("ReduceMean", inverse, None, opset),
+        ]
+
+    def update(self, arrays: Sequence[np.ndarray]) -> None:
+        """Adds one sample; one without rows says nothing."""
+        weighted, inverse = arrays[0].astype(np.float64), float(arrays[1])
+        if np.isnan(inverse):
+            return
+        self._sum = self._sum + weighted
+        self._weight += inverse
+
+    @property
+    def mean(self) -> np.ndarray | None:
+        """float64 [channels], or None when nothing was seen."""
+        return np.asarray(self._sum) / self._weight if self._weight > _LEAST else None
+
+    def _rounded_weight(self) -> np.ndarray:
+        weight = match.constant(self._site.weight)
+        assert weight is not None
+        scales = weight_scales(weight, self._axis, limit=self._limit)
+        codes = quantized_weight(weight, scales, self._axis, limit=self._limit)
+        return np.asarray(codes * along(scales, self._axis, weight.ndim), np.float32)
+
+
+def _rounded(data: ir.Value, version: int) -> New:
+    """What DynamicQuantizeLinear leaves of a value."""
+    zero = newnode.constant(np.array(0.0, np.float32))
+    low = _number("Min", reduction("ReduceMin", data, None, version), zero)
+    high = _number("Max", reduction("ReduceMax", data, None, version), zero)
+    tiny = newnode.constant(np.array(np.finfo(np.float32).tiny, np.float32))
+    steps = newnode.constant(np.array(255.0, np.float32))
+    scale = _number("Max", _number("Div", _number("Sub", high, low), steps), tiny)
+    offset = _number("Round", _number("Neg", _number("Div", low, scale)))
+    to_codes = {"to": int(ir.DataType.UINT8)}
+    offset = New("Cast", (offset,), ir.DataType.UINT8, ir.Shape([]), to_codes)
+    codes = New("QuantizeLinear", (data, scale, offset), ir.DataType.UINT8, data.shape)
+    return New("DequantizeLinear", (codes, scale, offset), ir.DataType.FLOAT, data.shape)
+
+
+def _number(op_type: str, *inputs: Operand) -> New:
+    return New(op_type, inputs, ir.DataType.FLOAT, ir.Shape([]))
+
+
+def _shift(site: Site, by: np.ndarray, graph: Graph) -> None:
+    """Adds a vector to the output of the site, in a constant that is added already if there is one."""
+    node, index, old = site.node, 2, site.bias
+    if old is None and (found := bias_add(site.output)) is not None:
+        node, old = found
+        index = 1 if node.inputs[1] is old else 0
+    bias = match.constant(old)
+    shifted = (by if bias is None else bias.astype(np.float64) + by).astype(np.float32)
+    name = f"{site.weight.name}_bias" if old is None else str(old.name)
+    value = graph.constant(shifted, f"{name}_corrected")
+    if old is None and site.node.op_type == "MatMul":
+        _add_behind(site, value, graph)
+        return
+    if len(node.inputs) <= index:
+        node.resize_inputs(index + 1)
+    node.replace_input_with(index, value)
+
+
+def _add_behind(site: Site, bias: ir.Value, graph: Graph) -> None:
+    old = site.output
+    biased = graph.make("Add", [old, bias], f"{old.name}_corrected", ir.DataType.FLOAT, old.shape)
+    graph.place_behind(old, biased)
+    graph.replace(old, biased, but=biased.producer())

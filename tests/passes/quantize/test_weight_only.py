@@ -1,0 +1,109 @@
+"""Weights in blocks of 4 or 8 bits: the plain nodes, the kernel, and that each method earns its place."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+from linears import ops, parse, relative, run
+
+from optc import oracle
+from optc.errors import UserError
+from optc.passes.quantize.weight_only import gptq, hqq, rtn
+
+RNG = np.random.default_rng(0)
+W = RNG.standard_normal((96, 40)).astype(np.float32)
+BIAS = RNG.standard_normal(40).astype(np.float32)
+X = RNG.standard_normal((1, 3, 96)).astype(np.float32)
+BODIES = {
+    "MatMul": "y = MatMul(x, w)",
+    "MatMul and bias": "p = MatMul(x, w)  y = Add(p, b)",
+    "Gemm": "y = Gemm <transB = 1> (x, w, b)",
+}
+
+
+def _model(body: str) -> ir.Model:
+    turned = "Gemm" in body
+    x, y = ("3,96", "3,40") if turned else ("1,3,96", "1,3,40")
+    weights = {"w": np.ascontiguousarray(W.T) if turned else W}
+    weights |= {"b": BIAS} if " b)" in body else {}
+    return parse(f"(float[{x}] x) => (float[{y}] y) {{ {body} }}", **weights)
+
+
+def _feeds(body: str) -> dict[str, np.ndarray]:
+    return {"x": X[0] if "Gemm" in body else X}
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
+def test_plain_nodes_are_the_rounded_weight_and_the_kernel_follows_them(body: str, bits: int) -> None:
+    model, [record] = run(f"quantize{{scheme=int{bits}-weight}}", _model(body))
+    assert record.report.matched == {f"weight in {bits} bits": 1}
+    assert "DequantizeLinear" in ops(model)
+    rounded = rtn.quantize(W, bits, 32).matrix(32)
+    expected = X[0] @ rounded + (BIAS if " b)" in body else 0)
+    actual = oracle.run(model, _feeds(body))["y"].reshape(3, 40)
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4)
+    assert relative(rounded, W) < {4: 0.1, 8: 0.006}[bits]
+    lowered, _ = run("fuse, legalize", model)
+    assert ops(lowered) == ["MatMulNBits"]
+    computed = oracle.run(lowered, _feeds(body), optimize=True)["y"].reshape(3, 40)
+    assert relative(computed, expected) < 0.02, "the kernel rounds its input to int8"
+
+
+def test_products_of_one_weight_share_its_codes_fused_or_not() -> None:
+    body = "{ n = Neg(x)  p = MatMul(x, w)  q = MatMul(n, w)  y = Add(p, q) }"
+    model = parse(f"(float[1,3,96] x) => (float[1,3,40] y) {body}", w=W)
+    model, _ = run("quantize{scheme=int4-weight}", model)
+    assert ops(model).count("DequantizeLinear") == 1
+    lowered, _ = run("fuse, legalize", model)
+    assert ops(lowered).count("MatMulNBits") == 2
+
+
+def test_weights_take_the_room_they_should() -> None:
+    model, _ = run("quantize{scheme=int4-weight}, fuse, legalize", _model(BODIES["MatMul"]))
+    size = sum(value.const_value.nbytes for value in model.graph.initializers.values())
+    assert size < 0.17 * W.nbytes
+
+
+def test_a_last_block_may_be_short() -> None:
+    w = W[:80]
+    model = parse("(float[1,3,80] x) => (float[1,3,40] y) { y = MatMul(x, w) }", w=w)
+    model, _ = run("quantize{scheme=int4-weight}, fuse, legalize", model)
+    expected = X[..., :80] @ rtn.quantize(w, 4, 32).matrix(32)
+    assert relative(oracle.run(model, {"x": X[..., :80].copy()}, optimize=True)["y"], expected) < 0.02
+
+
+def test_hqq_beats_rounding_in_large_blocks() -> None:
+    heavy = RNG.standard_t(3, (256, 64)).astype(np.float32)
+    errors = [relative(m.quantize(heavy, 4, 128).matrix(128), heavy) for m in (hqq, rtn)]
+    assert errors[0] < 0.97 * errors[1]
+
+
+def test_gptq_beats_rounding_on_inputs_that_go_together() -> None:
+    x = (RNG.standard_normal((500, 12)) @ RNG.standard_normal((12, 96))).astype(np.float32)
+    found = gptq.quantize(W, 4, 32, x.T.astype(np.float64) @ x).matrix(32)
+    rounded = rtn.quantize(W, 4, 32).matrix(32)
+    assert relative(x @ found, x @ W) < 0.5 * relative(x @ rounded, x @ W)
+
+
+def test_gptq_through_the_pipeline_uses_the_calibration_data_and_says_when_there_is_none() -> None:
+    mix = RNG.standard_normal((8, 96))
+    samples = [{"x": (RNG.standard_normal((1, 3, 8)) @ mix).astype(np.float32)} for _ in range(40)]
+    expected = oracle.run(_model(BODIES["MatMul"]), samples[0])["y"]
+    errors = []
+    for method in ("gptq", "rtn"):
+        model, _ = run(f"quantize{{scheme=int4-weight, method={method}}}", _model(BODIES["MatMul"]), samples)
+        errors.append(relative(oracle.run(model, samples[0])["y"], expected))
+    assert errors[0] < 0.5 * errors[1]
+    with pytest.raises(UserError, match="gptq needs calibration data"):
+        run("quantize{scheme=int4-weight, method=gptq}", _model(BODIES["MatMul"]))
+
+
+def test_a_second_run_and_an_old_operator_set_change_nothing() -> None:
+    model, _ = run("quantize{scheme=int4-weight}", _model(BODIES["Gemm"]))
+    _, [again] = run("quantize{scheme=int4-weight}", model)
+    assert not again.report.changed
+    old = parse("(float[1,3,96] x) => (float[1,3,40] y) { y = MatMul(x, w) }", opset=20, w=W)
+    _, [record] = run("quantize{scheme=int4-weight}", old)
+    assert "needs 21" in record.report.skipped[-1].reason
