@@ -108,7 +108,8 @@ def outline(
         call.metadata_props["optc.source"] = source
     graph = position.graph
     assert graph is not None
-    _pull_constants(inputs, position)
+    if len(named) > 1:
+        _pull_constants(inputs, graph)
     results, after = newnode.build(_results(match, call))
     graph.insert_before(position, [*before, call, *after])
     if trail is not None:
@@ -140,14 +141,13 @@ def _first(outputs: Sequence[ir.Value]) -> ir.Node:
     return next(node for node in graph if node in wanted)
 
 
-def _pull_constants(inputs: Sequence[ir.Value | None], position: ir.Node) -> None:
-    """Puts the Constant nodes among ``inputs`` before ``position``, which may not have been a reader."""
-    graph = position.graph
+def _pull_constants(inputs: Sequence[ir.Value | None], graph: ir.Graph) -> None:
+    """Puts the Constant nodes among ``inputs`` first: only a later output may have read them so far."""
     for value in inputs:
         node = None if value is None else value.producer()
-        if node is not None and node.op_type == "Constant" and node.graph is graph and graph is not None:
+        if node is not None and node.op_type == "Constant" and node.graph is graph and graph[0] is not node:
             graph.remove(node)
-            graph.insert_before(position, node)
+            graph.insert_before(graph[0], node)
 
 
 def _take_over(old: ir.Value, new: ir.Value) -> None:
