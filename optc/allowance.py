@@ -10,12 +10,10 @@ from optc.holdout import Unseen
 DEFAULT_MAX_ERROR = 0.1  # of the levels that may lose accuracy
 LOSSY_LEVEL = 2  # the first of them
 
-# Passes of a level aim lower than what is allowed: what they choose on calibration data comes out larger on
-# other data.
+# Passes of a level aim this far below what is allowed, and are held to it where no data was kept from
+# calibration: on other data the error comes out larger. Seen with smoothing fitted to the one example of a
+# GPT-2: 0.023 there, 0.028 on twenty other inputs.
 _AIM = 0.8
-
-# Without data kept from calibration, what the error on other data may be larger by.
-_UNKNOWN = 1.1
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,7 @@ class Allowance:
                 f"its error on {unseen.samples} samples that calibration did not see, {unseen.rel_l2:.3g} "
                 f"(up to {unseen.bound:.3g}), is not safely below the allowed {self.max_error:.3g}"
             )
-        if unseen is None and self.chosen and not _UNKNOWN * error.rel_l2 <= self.max_error:
+        if unseen is None and self.chosen and not error.rel_l2 <= _AIM * self.max_error:
             return (
                 f"its error {error.rel_l2:.3g} on the data at hand is too near to the allowed "
                 f"{self.max_error:.3g} to hold on other data"
