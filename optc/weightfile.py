@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 import weakref
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 import onnxruntime as ort
 
+from optc.scratch import Scratch
 from optc.session import detach, open_detached, reference
 
 _NAME = "weights"
@@ -27,9 +26,8 @@ class WeightFile:
     """
 
     def __init__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="optc-")
-        self._path = Path(self._folder.name)
-        self._file = (self._path / _NAME).open("wb")
+        self._scratch = Scratch()
+        self._file = (self._scratch.path / _NAME).open("wb")
         self._end = 0
         self._by_tensor: dict[int, tuple[weakref.ref[ir.TensorProtocol], int]] = {}
         self._by_content: dict[bytes, int] = {}
@@ -44,7 +42,7 @@ class WeightFile:
         self, content: bytes, *, threads: int | None = None, options: Mapping[str, Any] | None = None
     ) -> ort.InferenceSession:
         """A session of a model that `detach` gave."""
-        session = open_detached(content, self._path, threads=threads, options=options)
+        session = open_detached(content, self._scratch.path, threads=threads, options=options)
         session.weights_in_use = self  # what is mapped must not be deleted before
         return session
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-from pathlib import Path
 
 import ml_dtypes
 import numpy as np
@@ -27,7 +26,7 @@ def model(weight: np.ndarray, op: str = "Relu") -> ir.Model:
 
 
 def size(weights: WeightFile) -> int:
-    return (Path(weights._folder.name) / "weights").stat().st_size
+    return (weights._scratch.path / "weights").stat().st_size
 
 
 def test_results_are_those_of_the_model() -> None:
@@ -92,7 +91,7 @@ def test_types_that_numpy_lacks_are_written() -> None:
 @pytest.mark.parametrize("session_left", [True, False])
 def test_the_file_lives_as_long_as_its_sessions(session_left: bool) -> None:
     weights = WeightFile()
-    folder = Path(weights._folder.name)
+    folder = weights._scratch.path
     session = weights.open(weights.detach(model(np.ones((32, 64), np.float32)))) if session_left else None
     del weights
     gc.collect()
