@@ -52,7 +52,9 @@ def compile_command(
         str | None,
         typer.Option(help="Calibration data: X.npz, a DIR of them, or module:function."),
     ] = None,
-    max_error: Annotated[float | None, typer.Option(help="Allowed relative L2 error.")] = None,
+    max_error: Annotated[
+        float | None, typer.Option(help="Allowed relative L2 error; 0.1 at -O2 and -O3.")
+    ] = None,
     metric: Annotated[str | None, typer.Option(help="module:function, metric(run) -> float.")] = None,
     max_drop: Annotated[float | None, typer.Option(help="Allowed drop of the metric.")] = None,
     gate: Annotated[
