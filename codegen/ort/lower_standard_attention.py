@@ -13,8 +13,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from optc.analysis.bounds import bounds
 from optc.codegen.ort import mask
-from optc.codegen.ort.bounds import bounds
 from optc.codegen.ort.build import Builder, Refuse
 from optc.codegen.ort.lowering import lowering, need_kernel
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from optc.codegen.ort.bounds import bounds
+from optc.analysis.bounds import bounds
 from optc.codegen.ort.build import Builder, Refuse
 from optc.codegen.ort.dims import Dim, known, reduce_max, size
 from optc.codegen.ort.lowering import equal_shapes

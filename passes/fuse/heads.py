@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from optc import rewrite
+from optc.analysis.bounds import bounds
 from optc.newnode import Operand
 from optc.rewrite import Match, NearMiss, Pattern
 
@@ -41,7 +42,8 @@ class Heads(Pattern):
         v = _split(node.inputs[2], "values", False)
         if form.mask is None or _shift.hides_all(node.inputs[3]):
             k = _unbiased(k)
-        if not (form.safe and form.mask is not None):  # every row of weights sums to 1, or is NaN
+        if not (form.safe and form.mask is not None and bounds(node.inputs[3]) is None):
+            # every row of weights sums to 1, or is NaN
             v, merge = _moved(v, merge, heads // kv_heads, value_size)
         factor = q.scale * k.scale
         if factor != 1:

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_lower_attention import LOWEST, MASKS, D, N, attention, feeds, make_mask
 
+from optc.analysis.bounds import bounds
 from optc.capture.opset import newest_opset
-from optc.codegen.ort.bounds import bounds
 from optc.codegen.ort.kernels import has_kernel
 from optc.passes.fuse import _bodies
 

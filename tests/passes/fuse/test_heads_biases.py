@@ -102,6 +102,12 @@ def test_value_bias_stays_where_rows_without_keys_give_zero() -> None:
     assert sources(made) == ["q_in", "k_0", "v_in"]
 
 
+def test_value_bias_moves_where_a_finite_mask_leaves_every_row_its_sum() -> None:
+    lowest = float(np.finfo(np.float32).min)
+    mask = "chosen = Where (mask, zero, low)\nmasked = Add (scaled, chosen)"
+    assert sources(fused(mask=mask, scores="masked", weights="kept", low=lowest)) == ["q_in", "k_0", "v_0"]
+
+
 @pytest.mark.parametrize(
     "after", ["y = MatMul (y0, w)", "m = MatMul (y0, w)\na = Add (m, out_bias)\ny = Add (a, y0)"]
 )
