@@ -37,6 +37,10 @@ check: lint  ## ruff, mypy and the fast tests
 bench: $(READY)  ## MiniLM against ONNX Runtime and onnxscript, interleaved
 	$(BIN)/python benchmarks/minilm.py
 
+bench-peers: $(READY)  ## six models against ONNX Runtime, OpenVINO, Inductor and others; about an hour
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -r benchmarks/requirements.txt
+	$(BIN)/python benchmarks/cpu.py
+
 fuzz: $(READY)  ## random graphs against the oracle: make fuzz MINUTES=60 JOBS=2
 	$(BIN)/python -m tests.fuzz --minutes $(MINUTES) --jobs $(JOBS)
 
@@ -49,4 +53,4 @@ test-oldest:  ## the suite on the oldest supported versions
 clean:  ## remove the virtual environment and caches
 	rm -rf $(VENV) .venv-oldest .pytest_cache .mypy_cache .ruff_cache build *.egg-info
 
-.PHONY: help setup demo test lint check bench fuzz test-oldest clean
+.PHONY: help setup demo test lint check bench bench-peers fuzz test-oldest clean
