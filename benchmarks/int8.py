@@ -1,8 +1,8 @@
 """The int8 contestants of `benchmarks/cpu.py --int8`, and the text they are calibrated and judged on.
 
 The text is English prose that every Python has: the language reference inside ``pydoc_data``. Calibration and
-judgement use different paragraphs. Errors are those of the token vectors against the float model, on paragraphs
-that fill all tokens: what a model says of padding is of no use to anybody.
+judgement use different paragraphs. Errors are those of the token vectors against the float model, on
+paragraphs that fill all tokens: what a model says of padding is of no use to anybody.
 """
 
 from __future__ import annotations
