@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,12 @@ from .static import Settings, quantize_static, saturation
 from .static.sites import Site, find
 
 Scheme = Literal["auto", "int8-dynamic", "int8-static", "int8-weight", "int4-weight"]
+
+_SMALL = 4096  # elements of a weight: below, float products are over before an input would be rounded
+_WITHOUT_DATA = (
+    "none: channel ranges come from the example inputs; calibration data would add bias correction, ranges "
+    "from more inputs, and int8 convolutions"
+)
 
 
 @dataclass(frozen=True)
@@ -45,7 +52,8 @@ class Quantize(Pass):
             UserError: an option has no meaning, or the scheme needs calibration data and there is none.
         """
         excluded = self._excluded()
-        if self.scheme == "int8-static":
+        self._alpha()
+        if self.scheme == "int8-static" or (self.scheme == "auto" and _has_convolutions(model, ctx)):
             return self._static(model, ctx)
         shapes.infer(model)
         every, skips = find(model)
@@ -59,20 +67,24 @@ class Quantize(Pass):
             return self._weights(model, ctx, sites, skips)
         if (reason := dynamic.why_not(model)) is not None:
             return Report(False, skipped=(*skips, Skip("model", reason)))
-        per_channel = self.granularity == "channel"
+        return self._dynamic(model, ctx, sites, skips)
+
+    def _dynamic(self, model: ir.Model, ctx: Context, sites: list[Site], skips: list[Skip]) -> Report:
         smoothed = self._smooth(model, ctx, sites)
         sites = [site.renewed() for site in sites]
         corrected = self._correct(model, ctx, sites)
-        dynamic.insert(model, [site.renewed() for site in sites], per_channel=per_channel)
+        sites = [site.renewed() for site in sites]
+        dynamic.insert(model, sites, per_channel=self.granularity == "channel")
         matched = {
             "int8 dynamic site": len(sites),
             "input smoothed": len(smoothed.alphas),
             "bias corrected": corrected,
         }
         matched = {name: count for name, count in matched.items() if count}
-        return Report(
-            bool(sites), matched, tuple(skips), {"machine": saturation.describe(), **_told(smoothed)}
-        )
+        detail = {"machine": saturation.describe(), **_told(smoothed)}
+        if sites and not ctx.calibration:
+            detail["calibration"] = _WITHOUT_DATA
+        return Report(bool(sites), matched, tuple(skips), detail)
 
     def _smooth(self, model: ir.Model, ctx: Context, sites: Sequence[Site]) -> Smoothed:
         samples = ctx.calibration if ctx.calibration is not None else ctx.examples
@@ -95,9 +107,9 @@ class Quantize(Pass):
         return bias.correct(model, sites, ctx.calibration, ctx, per_channel=per_channel, limit=limit)
 
     def _weights(self, model: ir.Model, ctx: Context, sites: Sequence[Site], skips: Sequence[Skip]) -> Report:
-        if self.method == "gptq" and not ctx.calibration:
+        if self.method in ("gptq", "awq") and not ctx.calibration:
             raise UserError(
-                "gptq needs calibration data",
+                f"{self.method} needs calibration data",
                 where="option method of quantize",
                 hint="give --calib, or calibration= in Python; rtn and hqq need none",
             )
@@ -117,7 +129,7 @@ class Quantize(Pass):
         return Report(bool(count), matched, tuple(skips))
 
     def _alpha(self) -> float | None:
-        if self.smooth == "auto":
+        if self.smooth in ("auto", "none"):
             return None
         try:
             alpha = float(self.smooth)
@@ -145,6 +157,8 @@ class Quantize(Pass):
             return f"excluded by {self.exclude!r}"
         if site.is_convolution:
             return "dynamic int8 convolutions are slower than float; int8-static needs calibration data"
+        if self.scheme == "auto" and _size(site) < _SMALL:
+            return "too small to pay for rounding its input"
         return None
 
     def _static(self, model: ir.Model, ctx: Context) -> Report:
@@ -167,6 +181,16 @@ class Quantize(Pass):
             ),
         )
         return quantize_static(model, ctx.calibration, ctx, settings)
+
+
+def _has_convolutions(model: ir.Model, ctx: Context) -> bool:
+    """Whether static int8 is possible and takes in convolutions, whose neighbours then stay in int8."""
+    return bool(ctx.calibration) and any(node.op_type == "Conv" for node in model.graph)
+
+
+def _size(site: Site) -> int:
+    shape = site.weight.shape
+    return 0 if shape is None or not shape.is_static() else math.prod(shape.numpy())
 
 
 def _told(smoothed: Smoothed) -> Mapping[str, Any]:

@@ -25,8 +25,9 @@ from .statistics import Channels
 
 __all__ = ["Smoothed", "smooth"]
 
-_WORTH_A_NODE = 0.5  # of the expected error must be left where smoothing costs a multiplication at run time
+_WORTH_A_NODE = 0.3  # of the expected error must be left where smoothing costs a multiplication at run time
 _WORTH_A_PRODUCT = 0.25  # of that must be left where channels are multiplied in float
+_NOT_WORTH_IT = 0.5  # an error that smoothing would leave and that outliers are held against
 _OUTLIERS = 4  # channels that are taken out together
 
 
@@ -94,7 +95,7 @@ def _choose(
         return simple
     channels = largest_channels(seen, _OUTLIERS)
     apart = choose(seen, matrix, ALPHAS, per_channel, limit, channels)
-    least = min(_WORTH_A_NODE, simple.gain if simple is not None else 1.0)
+    least = min(_NOT_WORTH_IT, simple.gain if simple is not None else 1.0)
     return apart if apart is not None and apart.gain < _WORTH_A_PRODUCT * least else simple
 
 

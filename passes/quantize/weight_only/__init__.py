@@ -19,7 +19,7 @@ from optc.passes.quantize.static.graph import Graph
 from optc.passes.quantize.static.sites import Site
 from optc.rewrite import opset
 
-from . import gptq, hqq, rtn
+from . import awq, gptq, hqq, rtn
 from .blocks import Blocks
 from .second_moments import second_moments
 
@@ -28,7 +28,10 @@ GROUP = 32
 
 __all__ = ["DATA_FREE", "GROUP", "Blocks", "quantize_weights", "why_not"]
 
-DATA_FREE: Mapping[str, Callable[[np.ndarray, int, int], Blocks]] = {"rtn": rtn.quantize, "hqq": hqq.quantize}
+DATA_FREE: Mapping[str, Callable[[np.ndarray, int, int], Blocks]] = {
+    "rtn": rtn.quantize,
+    "hqq": hqq.quantize,
+}
 
 
 def why_not(model: ir.Model) -> str | None:
@@ -52,10 +55,13 @@ def quantize_weights(
 
     Args:
         sites: products of the main graph; those that share a weight share its codes.
-        samples: what gptq learns the inputs from.
+        samples: what gptq and awq learn the inputs from.
         group: rows [K] that share a scale.
-        method: rtn, hqq or gptq.
+        method: rtn, hqq, gptq or awq.
     """
+    if method == "awq":
+        awq.scale(model, sites, samples or (), ctx, bits=bits, group=group)
+        sites, method = [site.renewed() for site in sites], "rtn"
     moments = second_moments(model, sites, samples or (), ctx) if method == "gptq" else {}
     graph, made = Graph(model), dict[tuple[ir.Value, int], ir.Value]()
     for site in ctx.progress(sites, f"weights in {bits} bits"):

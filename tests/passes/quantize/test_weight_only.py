@@ -100,6 +100,19 @@ def test_gptq_through_the_pipeline_uses_the_calibration_data_and_says_when_there
         run("quantize{scheme=int4-weight, method=gptq}", _model(BODIES["MatMul"]))
 
 
+def test_awq_rounds_rows_of_large_inputs_more_finely_and_is_exact_in_float() -> None:
+    gamma = np.where(np.arange(96) % 16 == 3, 20.0, 1.0).astype(np.float32)
+    body = "(float[1,3,96] x) => (float[1,3,40] y) { g = Mul(x, gamma)  y = MatMul(g, w) }"
+    samples = [{"x": RNG.standard_normal((1, 3, 96)).astype(np.float32)} for _ in range(20)]
+    expected = oracle.run(parse(body, w=W, gamma=gamma), samples[0])["y"]
+    errors = []
+    for method in ("awq", "rtn"):
+        model = parse(body, w=W, gamma=gamma)
+        model, _ = run(f"quantize{{scheme=int4-weight, method={method}}}", model, samples)
+        errors.append(relative(oracle.run(model, samples[0])["y"], expected))
+    assert errors[0] < 0.7 * errors[1]
+
+
 def test_a_second_run_and_an_old_operator_set_change_nothing() -> None:
     model, _ = run("quantize{scheme=int4-weight}", _model(BODIES["Gemm"]))
     _, [again] = run("quantize{scheme=int4-weight}", model)
