@@ -12,7 +12,7 @@ _GRIDS = frozenset({"QuantizeLinear", "DequantizeLinear"})  # kernels are chosen
 
 
 def storable(value: ir.Value) -> bool:
-    """Whether a value is a float32 weight (two dimensions or more) that could be stored in a narrower type."""
+    """Whether a value is a float32 weight, of two dimensions or more, that a narrower type might hold."""
     tensor = value.const_value
     if tensor is None or tensor.dtype != ir.DataType.FLOAT:
         return False

@@ -16,7 +16,7 @@ from functools import cache
 import onnx_ir as ir
 from onnx_shape_inference import ShapeInferenceContext, registry
 
-from optc.analysis import shape_values
+from optc.analysis import quantized_rules, shape_values
 
 Rule = Callable[[ShapeInferenceContext, ir.Node], None]
 Dim = int | ir.SymbolicDim
@@ -49,6 +49,8 @@ def install() -> None:
         **shape_values.WRAPPERS,
     }.items():
         _wrap(op_type, wrapper)
+    for op_type, wrapper in quantized_rules.WRAPPERS.items():
+        _wrap(op_type, wrapper, quantized_rules.CONTRIB)
     for domain, op_type, _ in list(registry.iter_supported()):
         _wrap(op_type, _tidy, domain)
 

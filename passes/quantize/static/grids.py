@@ -53,9 +53,23 @@ def grids(region: Region, ranges: Mapping[ir.Value, tuple[float, float]]) -> dic
         made[value] = activation_grid(low, high)
     for node in _in_order(region):
         source = node.inputs[0]
-        if node.op_type in MOVING and source in made:
-            made.update({output: made[source] for output in node.outputs if output in made})
+        if node.op_type not in MOVING or source is None:
+            continue
+        grid = made.get(source) or _grid_before(source)
+        if grid is not None:
+            made.update({output: grid for output in node.outputs if output in made})
     return made
+
+
+def _grid_before(value: ir.Value) -> Grid | None:
+    """The grid that a value has had before, where it is one that the region could have chosen."""
+    node = match.producer(value, "DequantizeLinear")
+    if node is None or len(node.inputs) < 3 or node.inputs[2] is None:
+        return None
+    scale, zero = match.scalar(node.inputs[1]), match.scalar(node.inputs[2])
+    if scale is None or zero is None or node.inputs[2].dtype != ir.DataType.UINT8:
+        return None
+    return Grid(np.float32(scale), int(zero))
 
 
 def _in_order(region: Region) -> list[ir.Node]:
