@@ -18,9 +18,9 @@ from optc.passbase import Context, Pass, Report, Skip
 from optc.passes.fuse.attention import Attention
 
 from . import _schedule
-from ._places import Stream, find_streams
+from ._places import Place, Stream, find_streams
 from ._protect import leading, trailing
-from ._reduce import Tome
+from ._reduce import Plan
 from ._walk import Walk
 
 _OPSET = 18  # axes of reductions are inputs from here on
@@ -28,24 +28,32 @@ _OPSET = 18  # axes of reductions are inputs from here on
 
 @dataclass(frozen=True)
 class MergeTokens(Pass):
-    """Merges the most similar tokens between attention and MLP, layer by layer."""
+    """Leaves fewer tokens from layer to layer: merged by likeness, mixed, or dropped by attention.
+
+    ``tome`` merges and ``prune`` drops ``r`` tokens (8) in every layer; ``pyramid`` drops and ``transform``
+    mixes at the borders of four stages, keeping half. Say how much with ``r``, with ``keep`` (the share of
+    tokens that stays at each place), or with a ``schedule``; and where with ``layers``. Leading tokens that
+    enter beside the data, or are read alone, are protected (``protect=N`` says how many).
+    """
 
     name: ClassVar[str] = "merge-tokens"
     exact: ClassVar[bool] = False
     plain: ClassVar[bool] = True
 
-    method: Literal["tome"] = "tome"
-    r: int = 8
-    schedule: str = "constant"
-    layers: str = ""
+    method: Literal["tome", "transform", "prune", "pyramid"] = "tome"
+    r: int | None = None
+    keep: float | None = None
+    schedule: str = "constant"  # constant, decreasing, or a number per place: "8,8,4"
+    layers: str = ""  # such as "0-5, 8"; empty: as the method has it
     protect: int | None = None
-    proportional: bool = True
+    proportional: bool = True  # merged tokens count as many in attention
+    score: Literal["received", "class"] = "received"  # attention that prune, pyramid and transform rank by
+    temperature: float = 0.1  # of transform
 
     def run(self, model: ir.Model, ctx: Context) -> Report:
-        """Finds the places, puts the merges there, and rewrites what follows."""
+        """Finds the places, puts the reductions there, and rewrites what follows."""
         self._check()
-        _schedule.amounts(self.r, self.schedule, 2)
-        if self.r == 0 and self.schedule in ("constant", "decreasing"):
+        if self._changes_nothing():
             return Report(False)
         if rewrite.opset(model) < _OPSET:
             return Report(False, skipped=(Skip("model", f"it is older than operator set {_OPSET}"),))
@@ -53,60 +61,103 @@ class MergeTokens(Pass):
         found = rewrite.apply([Attention()], model)
         shapes.infer(model)
         streams, skips = find_streams(model)
-        detail: dict[str, Any] = {"streams": []}
-        merged = 0
-        for stream in streams:
-            done = self._reduce(model, stream, skips)
-            merged += len(done.get("tokens", ())) - 1 if done else 0
-            if done:
-                detail["streams"].append(done)
-        if not merged:
-            rewrite.inline(model)
-            skips += [skip for skip in found.skipped if not streams]
-            nothing = Skip("model", "no token was merged") if not skips else None
-            return Report(False, skipped=(*skips, *([nothing] if nothing else [])))
+        done = [self._reduce(model, stream, skips) for stream in streams]
+        made = [row for row in done if row is not None]
+        if not made:
+            if rewrite.inline(model):
+                shapes.infer(model)
+            skips += [] if streams else found.skipped
+            skips += [] if skips else [Skip("model", "there is no transformer layer in it")]
+            return Report(False, skipped=tuple(skips))
         removal.remove_unused(model)
         rewrite.remove_unused(model)
         shapes.infer(model)
-        return Report(True, {"tokens merged": merged}, tuple(skips), detail)
+        count = sum(len(row["tokens"]) - 1 for row in made)
+        return Report(True, {f"{self.method} places": count}, tuple(skips), {"streams": made})
+
+    def _changes_nothing(self) -> bool:
+        listed = self.schedule not in ("constant", "decreasing")
+        if listed:
+            return not any(_schedule.amounts(0, self.schedule, self.schedule.count(",") + 1))
+        return self.r == 0 or self.keep == 1
 
     def _reduce(self, model: ir.Model, stream: Stream, skips: list[Skip]) -> dict[str, Any] | None:
         axis = stream.layout.tokens
-        tokens = match.static_dim(stream.entry, axis)
+        tokens = match.dim(stream.entry, axis)
         label = f"block {stream.places[0].block}"
-        if tokens is None:
-            skips.append(Skip(label, "tokens kept: their number is not known when compiling"))
-            return None
-        if self.protect is None and trailing(model.graph, stream.entry, axis):
-            why = "tokens kept: constant tokens stand behind the data (detection tokens, prompts)"
-            skips.append(Skip(label, why))
-            return None
         protected = self.protect
         if protected is None:
+            if trailing(model.graph, stream.entry, axis):
+                why = "tokens kept: constant tokens stand behind the data (detection tokens, prompts)"
+                skips.append(Skip(label, why))
+                return None
             protected = leading(model.graph, stream.entry, axis, stream.followed)
-        chosen = _schedule.chosen(self.layers, stream.layers)
-        places = [place for place in stream.places if place.layer in chosen]
-        wanted = _schedule.amounts(self.r, self.schedule, len(places))
-        amounts = {place.layer: number for place, number in zip(places, wanted, strict=True)}
-        layouts = stream.followed.layouts
-        reduce = Tome(model, layouts, amounts, tokens, protected, self.proportional)
-        walk = Walk(model, stream, protected, reduce)
-        walk.layouts = layouts
+        places = self._chosen(stream)
+        wanted = _schedule.amounts(8 if self.r is None else self.r, self.schedule, len(places))
+        if self.method != "tome" and any(_shares_heads(place) for place in places):
+            skips.append(Skip(label, "tokens kept: query heads share key heads, which only tome can do"))
+            return None
+        if tokens is None:
+            skips.append(Skip(label, "tokens kept: the dim of their number has no name"))
+            return None
+        plan = Plan(
+            model=model,
+            layouts=stream.followed.layouts,
+            amounts={place.layer: number for place, number in zip(places, wanted, strict=True)},
+            share=self._share(),
+            tokens=tokens,
+            protected=protected,
+            proportional=self.proportional,
+            score=self.score,
+            temperature=self.temperature,
+            method=self.method,
+            counts=[tokens],
+        )
+        walk = Walk(model, stream, protected, plan)
         walk.run()
-        counts = [tokens]
-        for amount in _schedule.capped(wanted, tokens, protected):
-            counts.append(counts[-1] - amount)
+        if len(plan.counts) == 1:
+            skips.append(Skip(label, "tokens kept: there are too few of them that are not protected"))
+            return None
         return {
-            "tokens": counts,
+            "tokens": [count if isinstance(count, int) else str(count.value) for count in plan.counts],
             "layers": [place.layer for place in places],
             "protected": protected,
             "restored for": walk.restored,
         }
 
+    def _chosen(self, stream: Stream) -> list[Place]:
+        if self.layers or self.method in ("tome", "prune"):
+            chosen = _schedule.chosen(self.layers, stream.layers)
+        else:
+            chosen = _schedule.stages(stream.layers)
+        return [place for place in stream.places if place.layer in chosen]
+
+    def _share(self) -> float | None:
+        if self.keep is not None or self.r is not None or self.method in ("tome", "prune"):
+            return self.keep
+        return 0.5 if self.schedule == "constant" else None
+
     def _check(self) -> None:
-        if self.r < 0:
-            raise UserError(f"r={self.r} is out of range", where="merge-tokens", hint="at least 0")
-        if self.protect is not None and self.protect < 0:
-            raise UserError(
-                f"protect={self.protect} is out of range", where="merge-tokens", hint="at least 0"
-            )
+        where = str(self.name)
+        if self.r is not None and self.keep is not None:
+            raise UserError("r and keep contradict each other", where=where, hint="give one of them")
+        if self.keep is not None and self.schedule != "constant":
+            raise UserError("keep and schedule contradict each other", where=where, hint="give one of them")
+        for key, low, high in (
+            ("r", 0, None),
+            ("protect", 0, None),
+            ("keep", 0, 1),
+            ("temperature", 0, None),
+        ):
+            value = getattr(self, key)
+            if value is not None and (value < low or (high is not None and value > high)):
+                allowed = f"at least {low}" if high is None else f"from {low} to {high}"
+                raise UserError(f"{key}={value} is out of range", where=where, hint=allowed)
+        if self.keep == 0 or self.temperature == 0:
+            raise UserError("keep and temperature must be above 0", where=where, hint="such as keep=0.5")
+        _schedule.amounts(0, self.schedule, 2)
+
+
+def _shares_heads(place: Place) -> bool:
+    queries, keys = match.static_dim(place.queries, 1), match.static_dim(place.keys, 1)
+    return queries is None or queries != keys

@@ -10,13 +10,13 @@ from dataclasses import replace
 import numpy as np
 import onnx_ir as ir
 
-from optc import match, rewrite
+from optc import rewrite
 from optc.passes.fuse import _bodies
 from optc.rewrite import Match
 
 from ._emit import Emitter
 from ._level import Level
-from ._masks import meaning
+from ._masks import MEANINGS, meaning
 
 _LOW = -1e30
 
@@ -53,19 +53,13 @@ def _plain(attribute: ir.Attr) -> float | int:
 
 def _mask(node: ir.Node, given: ir.Value | None, level: Level) -> ir.Value | None:
     means, bias = meaning(given), level.bias
+    if means == "nothing":
+        return bias
+    assert given is not None and means in MEANINGS
     if means == "uniform":
-        if given is None or bias is None or _is_nothing(given):
-            return bias if given is None or bias is not None else given
-        return _joined(level, given, bias)
-    assert given is not None and means == "padding"
-    if bias is not None:
-        return bias  # sizes of padding are next to nothing, which the bias turns into a mask
-    return _brought(level, given)
-
-
-def _is_nothing(mask: ir.Value) -> bool:
-    array = match.constant(mask)
-    return array is not None and (bool(array.all()) if array.dtype == bool else not array.any())
+        return given if bias is None else _joined(level, given, bias)
+    # Sizes of padding are next to nothing, which the bias turns into a mask.
+    return mask_at(level, given) if bias is None else bias
 
 
 def _joined(level: Level, given: ir.Value, bias: ir.Value) -> ir.Value:
@@ -80,18 +74,23 @@ def _joined(level: Level, given: ir.Value, bias: ir.Value) -> ir.Value:
     return level.masks[key]
 
 
-def _brought(level: Level, given: ir.Value) -> ir.Value:
-    """A mask of padding for the tokens that are left."""
+def mask_at(level: Level | None, given: ir.Value) -> ir.Value:
+    """A mask of padding, [batch, 1, 1, tokens], for the tokens that are left."""
+    if level is None:
+        return given
     key = (given, False)
     if key not in level.masks:
-        level.masks[key] = _picked(level.emitter, given, level.index())
+        level.masks[key] = _picked(level, given)
     return level.masks[key]
 
 
-def _picked(e: Emitter, given: ir.Value, index: ir.Value) -> ir.Value:
-    flat = per_token(e, given)
-    chosen = e.op("GatherND", flat, index, batch_dims=1)
-    return e.op("Reshape", chosen, e.ints(0, 1, 1, -1))
+def _picked(level: Level, given: ir.Value) -> ir.Value:
+    e, index = level.emitter, level.index()
+    chosen = e.op("GatherND", per_token(e, given), index, batch_dims=1)
+    mask = e.op("Reshape", chosen, e.ints(0, 1, 1, -1))
+    assert level.own_index.shape is not None
+    mask.shape = ir.Shape([level.own_index.shape[0], 1, 1, level.count])
+    return mask
 
 
 def per_token(e: Emitter, mask: ir.Value) -> ir.Value:

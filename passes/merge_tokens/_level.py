@@ -4,82 +4,58 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import numpy as np
 import onnx_ir as ir
 
-from optc.analysis.axes_layout import Layout, Side
+from optc.analysis.axes_layout import Dim, Layout, Side
 
 from ._emit import Emitter
-
-INT64 = ir.DataType.INT64
 
 
 @dataclass(eq=False)
 class Level:
-    """State behind one merge; level 0, all tokens, is None.
+    """State behind one place; before the first one, with all tokens, it is None.
 
     Attributes:
-        count: tokens, where known when compiling.
-        tokens: [batch, tokens, width].
+        count: how many tokens there are, a number or a dim of its own.
+        tokens: the value that stands for the reduced one, in its layout.
         size: [batch, tokens, 1], how many original tokens each stands for; None where all count the same.
         bias: [batch, 1, 1, tokens], what attention adds for a key; None for nothing.
-        place_of: [batch, tokens before, 1], where each token of the level before is now.
-        index: [batch, tokens, 1], which token of the level before each one is, or stands for.
         emitter: puts nodes right behind those that made this level.
+        own_index: [batch, tokens, 1], the token of the level before that each one is, or stands for.
+        own_place: [batch, tokens before, 1], where each token of the level before is now.
     """
 
     before: Level | None
-    count: int | None
+    count: Dim
     tokens: ir.Value
     size: ir.Value | None
     bias: ir.Value | None
     emitter: Emitter
-    kept: ir.Value
-    merged: ir.Value
-    into: ir.Value
-    counts: dict[str, int]
-    _place: ir.Value | None = field(default=None)
-    _index: ir.Value | None = field(default=None)
+    own_index: ir.Value
+    own_place: ir.Value
+    _index: ir.Value | None = None
+    _place: ir.Value | None = None
     restored: dict[ir.Value, ir.Value] = field(default_factory=dict)
     sides: dict[tuple[ir.Value, Side], ir.Value] = field(default_factory=dict)
-    masks: dict[tuple[ir.Value | None, bool], ir.Value] = field(default_factory=dict)
+    masks: dict[tuple[ir.Value, bool], ir.Value] = field(default_factory=dict)
 
     def index(self) -> ir.Value:
         """[batch, tokens, 1]: which original token each one is, or stands for."""
+        if self.before is None:
+            return self.own_index
         if self._index is None:
-            e = self.emitter
-            own = e.op("Concat", *self._lead(), self.kept, *self._sinks(), axis=1, dtype=INT64)
-            before = self.before
-            self._index = own if before is None else e.op("GatherND", before.index(), own, batch_dims=1)
+            older = self.before.index()
+            self._index = self.emitter.op("GatherND", older, self.own_index, batch_dims=1)
         return self._index
 
     def place_of(self) -> ir.Value:
         """[batch, original tokens, 1]: where each original token is now."""
+        if self.before is None:
+            return self.own_place
         if self._place is None:
-            e, c = self.emitter, self.counts
-            order = e.op("Concat", *self._lead(), self.kept, *self._sinks(), self.merged, axis=1, dtype=INT64)
-            ahead = c["lead"] + c["rest"]
-            first = self._spread(np.arange(ahead + c["sinks"]))
-            into = e.op("Add", self.into, e.constant(np.array(ahead, np.int64)))
-            places = e.op("Concat", first, into, axis=1, dtype=INT64)
-            own = e.op("ScatterElements", order, order, places, axis=1)
-            before = self.before
-            self._place = own if before is None else e.op("GatherND", own, before.place_of(), batch_dims=1)
+            older = self.before.place_of()
+            self._place = self.emitter.op("GatherND", self.own_place, older, batch_dims=1)
         return self._place
-
-    def _lead(self) -> list[ir.Value]:
-        return [self._spread(np.arange(self.counts["lead"]))] if self.counts["lead"] else []
-
-    def _sinks(self) -> list[ir.Value]:
-        return [self._spread(self.counts["odd"] + 2 * np.arange(self.counts["sinks"]))]
-
-    def _spread(self, numbers: np.ndarray) -> ir.Value:
-        """The same numbers for every sample: [batch, n, 1]."""
-        e = self.emitter
-        row = e.constant(numbers.astype(np.int64).reshape(1, -1, 1))
-        batch = e.op("Shape", self.kept, start=0, end=1, dtype=INT64)
-        shape = e.op("Concat", batch, e.ints(len(numbers), 1), axis=0, dtype=INT64)
-        return e.op("Expand", row, shape)
 
 
 def canonical(e: Emitter, value: ir.Value, layout: Layout) -> ir.Value:

@@ -10,6 +10,7 @@ import onnx_ir as ir
 from optc import match
 
 _DEPTH = 64
+_DROPPED = -1000.0  # what is added to the scores of keys that are masked is below
 _TESTS = ("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual")
 _POINTWISE = (
     "Where",
@@ -27,28 +28,53 @@ _POINTWISE = (
     *_TESTS,
 )
 _MOVES = ("Expand", "Unsqueeze", "Squeeze", "Reshape")
-Meaning = Literal["uniform", "padding"]
+Meaning = Literal["nothing", "uniform", "padding"]
+MEANINGS = ("nothing", "uniform", "padding")
 
 
 def meaning(mask: ir.Value | None) -> Meaning | str:
-    """ "uniform" (the same for every key), "padding" (drops keys, for every query alike), or why neither.
+    """What a mask does, or why that is not understood.
 
-    The mask is additive or boolean, broadcast to [batch, heads, queries, keys].
+    "nothing"; "uniform", one number for all keys and queries; "padding", which drops keys for every query
+    alike. The mask is additive or boolean, broadcast to [batch, heads, queries, keys].
     """
-    if mask is None:
-        return "uniform"
+    if mask is None or _is_nothing(mask):
+        return "nothing"
     rank = match.rank(mask)
     if rank is None:
         return "the rank of the mask of an attention is not known"
-    if rank == 0 or not _varies(mask, -1):
+    if all(match.dim(mask, axis) == 1 for axis in (-1, -2)[:rank]):
         return "uniform"
+    if not _varies(mask, -1):
+        return "the mask of an attention differs from query to query, not from key to key"
+    if rank > 1 and _is_causal(mask):
+        return "the attention is causal"
     if rank > 1 and _varies(mask, -2):
-        return "the mask of an attention differs from query to query (relative positions, windows)"
+        return "the mask of an attention differs from query to query (causal, relative, windows)"
     if rank > 2 and _varies(mask, -3):
         return "the mask of an attention differs from head to head"
     if not _is_of_flags(mask, _DEPTH, {}):
         return "the mask of an attention is not known to be one of padding"
     return "padding"
+
+
+def _is_nothing(mask: ir.Value) -> bool:
+    """Whether it changes no probability: what is added to all keys alike does not."""
+    array = match.constant(mask)
+    if array is None or array.dtype == bool:
+        return array is not None and bool(array.all())
+    flat = array.reshape(-1, array.shape[-1]) if array.ndim else array.reshape(1, 1)
+    return bool(np.isfinite(flat).all() and (flat == flat[:, :1]).all())
+
+
+def _is_causal(mask: ir.Value) -> bool:
+    """Whether a constant mask drops every key behind its query."""
+    array = match.constant(mask)
+    if array is None or array.shape[-1] != array.shape[-2] or array.shape[-1] < 2:
+        return False
+    keeps = array if array.dtype == bool else array > _DROPPED
+    behind = ~np.tri(array.shape[-1], dtype=bool)
+    return not bool(keeps[..., behind].any())
 
 
 def _varies(value: ir.Value, axis: int, depth: int = _DEPTH) -> bool:

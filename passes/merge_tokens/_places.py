@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from optc import rewrite
+from optc import match, rewrite
 from optc.analysis.axes import Followed, follow
 from optc.analysis.axes_layout import Layout, Role, start
 from optc.analysis.axes_rules import ATTENTIONS
 from optc.analysis.blocks import Block, find_blocks, layers_of
 from optc.passbase import Skip
 
-from ._masks import meaning
+from ._masks import MEANINGS, meaning
 
 _ORDERS: tuple[tuple[Role, ...], ...] = (("batch", "token", ""), ("token", "batch", ""), ("token", ""))
 
@@ -25,15 +25,18 @@ class Place:
 
     Attributes:
         layer: its number, from 0, among the layers of the stream.
-        keys: of its attention, [batch, heads, tokens, size]; they say what is alike.
+        queries, keys: of its attention, [batch, heads, tokens, size]; keys say what is alike.
         mask: of its attention, if it has one.
+        scale: of its attention.
         tokens: the value to reduce, of rank 3 (or 2, without a batch).
     """
 
     layer: int
     block: int
+    queries: ir.Value
     keys: ir.Value
     mask: ir.Value | None
+    scale: float
     tokens: ir.Value
 
 
@@ -119,8 +122,10 @@ def _place(number: int, block: Block, followed: Followed) -> Place | str:
             return followed.mixed.get(call) or first or "its attention does not run over the tokens"
         if call.inputs[1] in followed.layouts:
             means = meaning(call.inputs[3] if len(call.inputs) > 3 else None)
-            if means not in ("uniform", "padding"):
+            if means not in MEANINGS:
                 return means
+            if means == "padding" and _is_shared(call, followed):
+                return "one mask of padding for all samples is not understood"
     call = calls[0]
     if not all(value in followed.layouts for value in call.inputs[:3] if value is not None):
         return "its attention is not over its own tokens"
@@ -132,10 +137,19 @@ def _place(number: int, block: Block, followed: Followed) -> Place | str:
         return first or f"the axes of {point.name!r} are not batch, tokens and width"
     if point is block.entry:
         return "its MLP comes before its attention"
-    keys = call.inputs[1]
-    assert keys is not None
-    return Place(number, block.index, keys, call.inputs[3] if len(call.inputs) > 3 else None, point)
+    queries, keys = call.inputs[:2]
+    assert queries is not None and keys is not None
+    mask = call.inputs[3] if len(call.inputs) > 3 else None
+    return Place(number, block.index, queries, keys, mask, call.attributes["scale"].as_float(), point)
 
 
 def _is_plain(layout: Layout) -> bool:
     return len(layout.groups) in (2, 3) and all(len(group) == 1 for group in layout.groups)
+
+
+def _is_shared(call: ir.Node, followed: Followed) -> bool:
+    """Whether an attention over several samples has one mask."""
+    keys, mask = call.inputs[1], call.inputs[3]
+    assert keys is not None
+    batch = followed.layouts[keys].axis("batch")
+    return batch is not None and match.dim(keys, batch) != 1 and match.dim(mask, -4) in (None, 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
 from optc.errors import UserError
 
@@ -52,10 +51,6 @@ def chosen(layers: str, count: int) -> set[int]:
     return picked or set(range(count))
 
 
-def capped(wanted: Sequence[int], tokens: int, protected: int) -> list[int]:
-    """What can go at each place, at most half of the unprotected tokens that are left."""
-    result = []
-    for amount in wanted:
-        result.append(max(min(amount, (tokens - protected) // 2), 0))
-        tokens -= result[-1]
-    return result
+def stages(count: int) -> set[int]:
+    """The layers that end the first three of four stages."""
+    return {border for quarter in (1, 2, 3) if 0 < (border := count * quarter // 4) < count} or {0}

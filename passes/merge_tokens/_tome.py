@@ -10,18 +10,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-_FAR = 2**63 - 1
-OUTPUTS = ("tokens", "size", "bias", "kept", "merged", "into")
+from ._text import FAR, constants, function, given, scalars, spread
+
+OUTPUTS = ("y", "new_size", "bias", "index", "place")
+STATIC = ("r", "even", "odd", "lead", "sources", "sinks", "rest")
+DYNAMIC = ("r", "even", "odd", "lead")
 
 
 @dataclass(frozen=True)
 class TomeForm:
     """What the body depends on besides its attributes.
 
-    ``heads_axis`` is the axis of heads in the keys (of rank 4). ``sized``: tokens stand for several already.
-    ``ordered``: the kept tokens stay in their order, else the least similar to any comes last.
-    ``padded``: sizes below 0.5 mark padding, which merges with padding before anything else does.
-    ``lead``: there are protected tokens.
+    ``heads_axis`` is the axis of heads in the keys (of rank 4). ``sized``: tokens stand for several already,
+    or for padding. ``padded``: sizes below 0.5 mark padding, which merges with padding before anything else
+    does. ``ordered``: the kept tokens stay in their order, else the least similar to any comes last.
+    ``lead``: there are protected tokens. ``counted``: the number of tokens is known when compiling.
+    ``share``: the share of unprotected tokens that stays, where it is a share.
     """
 
     heads_axis: int
@@ -29,24 +33,24 @@ class TomeForm:
     padded: bool
     ordered: bool
     lead: bool
+    counted: bool
+    share: float | None = None
 
 
 def body(form: TomeForm) -> str:
-    """``(x, k, size?) => (y, size, bias, kept, merged, into)`` as ONNX text.
+    """``(x, k, size?) => (y, new_size, bias, index, place)`` as ONNX text.
 
     x [B, T, D], k [B, T, N, d] or [B, N, T, d], size [B, T, 1] -> y [B, T', D], sizes [B, T', 1], their
-    logarithm [B, 1, 1, T'], and where tokens went: kept [B, K, 1] and merged [B, r, 1] are places in x, into
-    [B, r, 1] counts odd places. Attributes, lists of one: r, even and odd (the first places of the two sets),
-    sources and sinks (how many they are), lead (protected tokens), rest (sources - r).
+    logarithm [B, 1, 1, T'], the token that each stands for, index [B, T', 1], and where each went, place
+    [B, T, 1]. Attributes, lists of one: r, even and odd (the first places of the two sets), lead (protected
+    tokens), and where the number of tokens is known, sources and sinks (how large the sets are) and rest
+    (sources - r).
     """
-    names = ("r", "even", "odd", "sources", "sinks", "rest", "lead")
-    lines = [f"{name} = Constant <value_ints: ints = @{name}> ()" for name in names]
-    lines += [
-        "zero = Constant <value_ints: ints = [0]> ()",
-        "one = Constant <value_ints: ints = [1]> ()",
-        "two = Constant <value_ints: ints = [2]> ()",
-        f"far = Constant <value_ints: ints = [{_FAR}]> ()",
-        f"heads = Constant <value_ints: ints = [{form.heads_axis}]> ()",
+    r = "r" if form.counted else "r_now"
+    lines = [
+        *given(*(STATIC if form.counted else DYNAMIC)),
+        *constants(zero=[0], one=[1], two=[2], far=[FAR], heads=[form.heads_axis]),
+        *(() if form.counted else _counts(form)),
         "metric = ReduceMean <keepdims: int = 0> (k, heads)",
         "unit = LpNormalization <axis: int = -1, p: int = 2> (metric)",
         "a = Slice (unit, even, far, one, two)",
@@ -56,17 +60,12 @@ def body(form: TomeForm) -> str:
         *(_padding() if form.padded else ()),
         f"best, choice = TopK <axis: int = -1> ({'likeness' if form.padded else 'cosine'}, one)",
         "score = Squeeze (best, two)",
-        "sorted, order = TopK <axis: int = -1> (score, sources)",
-        "from = Slice (order, zero, r, one)",
-        "stay = Slice (order, r, far, one)",
-    ]
-    stay = "stay"
-    if form.ordered:
-        lines.append("in_order, in_order_at = TopK <axis: int = -1, largest: int = 0> (stay, rest)")
-        stay = "in_order"
-    lines += [
+        "ranked, order = TopK <axis: int = -1> (score, sources)",
+        f"from = Slice (order, zero, {r}, one)",
+        f"others = Slice (order, {r}, far, one)",
+        *(_in_order() if form.ordered else ("stay = Identity (others)",)),
         "from_3 = Unsqueeze (from, two)",
-        f"stay_3 = Unsqueeze ({stay}, two)",
+        "stay_3 = Unsqueeze (stay, two)",
         "into = GatherElements <axis: int = 1> (choice, from_3)",
         "from_twice = Mul (from_3, two)",
         "merged = Add (from_twice, even)",
@@ -78,18 +77,47 @@ def body(form: TomeForm) -> str:
         "target = Squeeze (into, two)",
         "off_on = Constant <value_floats: floats = [0.0, 1.0]> ()",
         "hot = OneHot <axis: int = 1> (target, sinks, off_on)",
-        *(_weighted() if form.sized or form.padded else _counted()),
+        *(_weighted() if form.sized else _counted()),
         "sum = Add (weighed_sink, added)",
         "mean = Div (sum, sink_size)",
+        *_joined(form),
+        *_bias(form),
+        *_places(form),
     ]
-    if form.lead:
-        lines += ["first = Slice (x, zero, lead, one)", "y = Concat <axis: int = 1> (first, staying, mean)"]
-    else:
-        lines += ["y = Concat <axis: int = 1> (staying, mean)"]
-    lines += [*_sizes(form), *_bias(form)]
-    inputs = "x, k, size" if form.sized or form.padded else "x, k"
-    text = "".join(f"  {line}\n" for line in lines)
-    return f"({inputs}) => (y, new_size, bias, kept, merged, into) {{\n{text}}}"
+    inputs = ("x", "k", "size") if form.sized else ("x", "k")
+    return function(inputs, OUTPUTS, lines)
+
+
+def _counts(form: TomeForm) -> list[str]:
+    """The sizes of both sets, and how many tokens go, from the number of tokens at run time."""
+    lines = [
+        "tokens = Shape <start: int = 1, end: int = 2> (x)",
+        "free = Sub (tokens, lead)",
+        "half_free = Div (free, two)",
+    ]
+    wanted = "r"
+    if form.share is not None:
+        lines += [
+            f"gone_share = Constant <value_float: float = {1 - form.share!r}> ()",
+            "free_float = Cast <to: int = 1> (free)",
+            "gone_float = Mul (free_float, gone_share)",
+            "gone = Cast <to: int = 7> (gone_float)",
+        ]
+        wanted = "gone"
+    return [
+        *lines,
+        f"r_now = Min ({wanted}, half_free)",
+        "past_end = Add (tokens, one)",
+        "even_span = Sub (past_end, even)",
+        "odd_span = Sub (past_end, odd)",
+        "sources = Div (even_span, two)",
+        "sinks = Div (odd_span, two)",
+        "rest = Sub (sources, r_now)",
+    ]
+
+
+def _in_order() -> list[str]:
+    return ["stay, stay_at = TopK <axis: int = -1, largest: int = 0> (others, rest)"]
 
 
 def _padding() -> list[str]:
@@ -138,25 +166,27 @@ def _counted() -> list[str]:
     ]
 
 
-def _sizes(form: TomeForm) -> list[str]:
-    if form.sized or form.padded:
-        if not form.lead:
-            return ["new_size = Concat <axis: int = 1> (staying_size, sink_size)"]
+def _joined(form: TomeForm) -> list[str]:
+    """Protected tokens, kept ones and those that were merged into, in this order, and their sizes."""
+    first = "first, " if form.lead else ""
+    lines = ["first = Slice (x, zero, lead, one)"] if form.lead else []
+    lines.append(f"y = Concat <axis: int = 1> ({first}staying, mean)")
+    if not form.sized:
         return [
-            "first_size = Slice (size, zero, lead, one)",
-            "new_size = Concat <axis: int = 1> (first_size, staying_size, sink_size)",
+            *lines,
+            "ahead = Add (lead, rest)",
+            "pads = Concat <axis: int = 0> (ahead, zero)",
+            "new_size = Pad (sink_size, pads, unit_size, one)",
         ]
-    return [
-        "pads_axes = Constant <value_ints: ints = [1]> ()",
-        "ahead = Add (lead, rest)",
-        "pads = Concat <axis: int = 0> (ahead, zero)",
-        "new_size = Pad (sink_size, pads, unit_size, pads_axes)",
-    ]
+    if form.lead:
+        lines.append("first_size = Slice (size, zero, lead, one)")
+    first = "first_size, " if form.lead else ""
+    return [*lines, f"new_size = Concat <axis: int = 1> ({first}staying_size, sink_size)"]
 
 
 def _bias(form: TomeForm) -> list[str]:
     lines = [
-        "row = Constant <value_ints: ints = [0, 1, 1, -1]> ()",
+        *constants(row=[0, 1, 1, -1]),
         "flat = Reshape (new_size, row)",
         f"{'logarithm' if form.padded else 'bias'} = Log (flat)",
     ]
@@ -167,3 +197,20 @@ def _bias(form: TomeForm) -> list[str]:
             "bias = Where (content, logarithm, low)",
         ]
     return lines
+
+
+def _places(form: TomeForm) -> list[str]:
+    """Which token each stands for, and where each went: the inverse of an order of all of them."""
+    return [
+        *scalars(),
+        *(spread("first_index", "lead", "zero", 1) if form.lead else ()),
+        *spread("sink_index", "sinks", "odd", 2),
+        f"index = Concat <axis: int = 1> ({'first_index, ' if form.lead else ''}kept, sink_index)",
+        "every = Concat <axis: int = 1> (index, merged)",
+        "before_sinks = Add (lead, rest)",
+        "count = Add (before_sinks, sinks)",
+        *spread("still", "count", "zero", 1),
+        "joined = Add (into, before_sinks)",
+        "now = Concat <axis: int = 1> (still, joined)",
+        "place = ScatterElements <axis: int = 1> (every, every, now)",
+    ]

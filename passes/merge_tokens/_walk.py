@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from optc import rewrite
-from optc.analysis.axes_layout import Layout
+from optc.analysis.axes_layout import Dim, Layout
 from optc.analysis.axes_rules import ATTENTIONS
 from optc.analysis.graph import Captures, captures
 from optc.listing import subgraphs
@@ -130,7 +130,7 @@ class Walk:
             known = math.prod(size for size in fixed if isinstance(size, int))
             whole = all(isinstance(size, int) for size in fixed)
             if any(f.role == "token" for f in group):
-                sizes.append(known * level.count if whole and level.count is not None else None)
+                sizes.append(known * level.count if whole and isinstance(level.count, int) else None)
             else:
                 sizes.append(known if whole else None)
             if sizes[-1] is None and axis < len(before.groups) and before.groups[axis] == group:
@@ -173,8 +173,8 @@ class Walk:
         return producer
 
 
-def sized(layout: Layout, count: int | None) -> ir.Shape:
-    """The shape of a value with this layout and ``count`` tokens (None: not known)."""
+def sized(layout: Layout, count: Dim) -> ir.Shape:
+    """The shape of a value with this layout and ``count`` tokens."""
     dims: list[int | ir.SymbolicDim | None] = []
     for group in layout.groups:
         sizes = [count if f.role == "token" else f.size for f in group]
