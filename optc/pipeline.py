@@ -25,6 +25,15 @@ class Record:
     undone: str | None = None  # why its effect was taken back
     findings: dict[str, object] = field(default_factory=dict)
 
+    @property
+    def left_nothing(self) -> bool:
+        """Whether the next pass gets what this one was given.
+
+        The error of a lossy pass is taken only when it says that it changed something. What it may have left
+        behind on its way to refusing a model must not go on unseen.
+        """
+        return self.undone is not None or not (self.step.exact or self.report.changed)
+
 
 class Observer(Protocol):
     """Something that watches the passes from outside, such as verify, dump or compare.
@@ -66,7 +75,7 @@ class Pipeline:
             for observer in observers:
                 record.undone = record.undone or observer.after(first + len(records), record, result)
             records.append(record)
-        return records[-1].before.clone() if records and records[-1].undone else result, records
+        return records[-1].before.clone() if records and records[-1].left_nothing else result, records
 
     def walk(self, model: ir.Model, ctx: Context) -> Iterator[tuple[Record, ir.Model]]:
         """Runs one pass after the other, and yields its record and the model as it left it.
@@ -82,7 +91,7 @@ class Pipeline:
             if _has_functions(model) and not _has_functions(before):
                 fusing = step
             yield record, model
-            if record.undone:
+            if record.left_nothing:
                 model = before.clone()
 
 

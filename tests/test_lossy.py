@@ -260,6 +260,26 @@ def test_exact_passes_behind_an_undone_one_are_held_to_float_tolerance(
     assert row(level(Coarse(1.07), Drifts()), "drifts")["reverted"] is None
 
 
+@dataclass(frozen=True)
+class Refuses(Pass):
+    """Finds out half-way that the model is not for it."""
+
+    name: ClassVar[str] = "refuses"
+    exact: ClassVar[bool] = False
+
+    def run(self, model: ir.Model, ctx: Context) -> Report:
+        Coarse(2.0).run(model, ctx)
+        return Report(False)
+
+
+def test_nothing_of_a_pass_that_refuses_goes_on_unseen(
+    machine: Machine, level: Callable[..., optc.Artifact]
+) -> None:
+    assert scale(level(Refuses())) == pytest.approx(1, rel=1e-4)
+    options: dict[str, Any] = {"inputs": {"x": X}, "pipeline": Pipeline((Refuses(),)), "gate": False}
+    assert scale(optc.compile(ir.from_onnx_text(TEXT), **options)) == pytest.approx(1, rel=1e-4)
+
+
 def test_ratios_invert_with_their_intervals() -> None:
     from optc.gate.lossy import inverse
 
