@@ -302,6 +302,20 @@ def test_views_that_fit_only_the_eager_strides() -> None:
     assert_same(run(capture(module(forward), x), x), module(forward)(x))
 
 
+@pytest.mark.parametrize("dims", [2, 3, 4])
+def test_attention_of_fewer_than_four_dims(dims: int) -> None:
+    """The exporter has it with four; the program that was given stays as it was."""
+
+    def forward(self: Any, x: Any, mask: Any) -> Any:
+        return nn.functional.scaled_dot_product_attention(x, x * 2, x + 1, mask) * 2
+
+    x, mask = torch.rand((2,) * (dims - 2) + (3, 4)), torch.rand(3, 3)
+    program = torch.export.export(module(forward), (x, mask))
+    before = str(program.graph)
+    assert_same(run(capture(program), x, mask), forward(None, x, mask))
+    assert str(program.graph) == before
+
+
 def test_state_that_is_lost_is_said(caplog: pytest.LogCaptureFixture) -> None:
     class Counter(nn.Module):
         def __init__(self) -> None:

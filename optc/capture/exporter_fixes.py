@@ -24,6 +24,7 @@ def adapted(program: ExportedProgram) -> Iterator[None]:
                     _promote_subtrahend(node, undo)
                     _drop_assertion(node, undo)
                     _narrow_reduction(node, undo)
+                    _attend_in_four_dims(node, undo)
         _drop_constant_outputs(program.graph_module.graph.output_node(), undo)
         yield
 
@@ -77,6 +78,37 @@ def _narrow_reduction(node: torch.fx.Node, undo: ExitStack) -> None:
     for user in users:
         user.replace_input_with(node, cast)
     undo.callback(_take_out, cast)
+
+
+def _attend_in_four_dims(node: torch.fx.Node, undo: ExitStack) -> None:
+    """The exporter has attention of [batch, heads, length, width] only; other axes in front broadcast."""
+    if node.target is not _aten.scaled_dot_product_attention.default:
+        return
+    value, users = node.meta.get("val"), list(node.users)
+    if not isinstance(value, torch.Tensor) or value.dim() >= 4:
+        return
+    missing = 4 - value.dim()
+    undo.callback(setattr, node, "meta", dict(node.meta))
+    original = node.args
+    for place in range(3):
+        for _ in range(missing):
+            with node.graph.inserting_before(node):
+                given = node.args[place]
+                wide = node.graph.call_function(_aten.unsqueeze.default, (given, 0))
+            wide.meta = {**given.meta, "val": given.meta["val"].unsqueeze(0)}  # type: ignore[union-attr]
+            node.update_arg(place, wide)
+            undo.callback(node.graph.erase_node, wide)
+    undo.callback(setattr, node, "args", original)
+    result = node
+    node.meta["val"] = value.reshape((1,) * missing + tuple(value.shape))
+    for _ in range(missing):
+        with node.graph.inserting_after(result):
+            narrow = node.graph.call_function(_aten.squeeze.dim, (result, 0))
+        narrow.meta = {**result.meta, "val": result.meta["val"].squeeze(0)}
+        undo.callback(_take_out, narrow)
+        result = narrow
+    for user in users:
+        user.replace_input_with(node, result)
 
 
 def _take_out(node: torch.fx.Node) -> None:

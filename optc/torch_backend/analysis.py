@@ -60,12 +60,20 @@ class Analysis(fx.Interpreter):
 
 def storage_of(tensor: torch.Tensor) -> int:
     """Equal for tensors that share memory, while they live."""
-    return int(tensor.untyped_storage()._cdata)
+    return int(_unwrapped(tensor).untyped_storage()._cdata)
 
 
 def geometry_of(tensor: torch.Tensor) -> Geometry:
     """Where in the storage the elements are."""
-    return tuple(tensor.shape), tensor.stride(), tensor.storage_offset()
+    inner = _unwrapped(tensor)
+    return tuple(inner.shape), inner.stride(), inner.storage_offset()
+
+
+def _unwrapped(tensor: torch.Tensor) -> torch.Tensor:
+    """What has the memory of a tensor inside of torch.vmap."""
+    while torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        tensor = torch._C._functorch.get_unwrapped(tensor)
+    return tensor
 
 
 class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]

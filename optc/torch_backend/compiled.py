@@ -38,7 +38,7 @@ class Compiled:
     def __init__(self, module: fx.GraphModule, example_inputs: Sequence[Any], options: Options) -> None:
         self._graph = Graph(module, example_inputs)
         self._options = options
-        self._refused = torch.is_grad_enabled() and self._graph.requires_grad()
+        self._refused = torch.is_grad_enabled() and self._graph.requires_grad
         self._lock = threading.RLock()
         self._variants: dict[tuple[int, ...], list[Variant]] = {}
         self._last: Variant | None = None

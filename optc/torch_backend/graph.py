@@ -32,11 +32,11 @@ class Graph:
         baked: indices of all other values that are no tensors.
         leaves: the results in order; fx nodes or constants.
         attributes: tensors that the module itself holds.
+        requires_grad: whether a result would, in grad mode; if that is not known, whether an input does.
     """
 
     def __init__(self, module: fx.GraphModule, example_inputs: Sequence[Any]) -> None:
         self.module = module
-        self._inputs = [value for value in example_inputs if isinstance(value, torch.nn.Parameter)]
         self.placeholders = [node for node in module.graph.nodes if node.op == "placeholder"]
         self.static = [i for i, v in enumerate(example_inputs) if _is_static(self.placeholders[i], v)]
         self.dynamic = {i: axes for i, node in enumerate(self.placeholders) if (axes := _symbolic_axes(node))}
@@ -50,6 +50,7 @@ class Graph:
         self.leaves, self.structure = _pytree.tree_flatten(output.args[0])
         # What an in-place update may change; dynamo has the weights among the inputs, fx tracing does not.
         self.attributes = [t for t in _tensors(module) if isinstance(t, torch.Tensor)]
+        self.requires_grad = self._requires_grad(example_inputs)
 
     def bake_numbers(self) -> None:
         """Makes numbers part of the executables, one for each value, where they cannot be inputs."""
@@ -67,12 +68,16 @@ class Graph:
         """How many operators there are."""
         return sum(node.op.startswith("call") for node in self.module.graph.nodes)
 
-    def requires_grad(self) -> bool:
-        """Whether a result would, in grad mode; where tracing has not said, whether an input does."""
+    def _requires_grad(self, example_inputs: Sequence[Any]) -> bool:
         nodes = [leaf for leaf in self.leaves if isinstance(leaf, fx.Node)]
         known = all("example_value" in node.meta for node in nodes)
         values = (
-            [node.meta["example_value"] for node in nodes] if known else [*self._inputs, *self.attributes]
+            [node.meta["example_value"] for node in nodes]
+            if known
+            else [
+                *filter(lambda value: isinstance(value, torch.nn.Parameter), example_inputs),
+                *self.attributes,
+            ]
         )
         return any(isinstance(value, torch.Tensor) and value.requires_grad for value in values)
 

@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from operator import attrgetter, is_, methodcaller
 from typing import Any
 
+import numpy as np
 import torch
 
-_POSITIONS = 16  # elements looked at per tensor
+_POSITIONS = 8  # elements looked at per tensor
 _version, _address = attrgetter("_version"), methodcaller("data_ptr")
 
 
@@ -31,8 +32,8 @@ class Watch:
         self._all_versioned = len(self._versioned) == len(tensors)
         self._versions = self._versions_of(tensors)
         self._addresses = list(map(_address, tensors))
-        self._samples = _samples(tensors)
-        self._expected = [torch.cat(group).clone() for group in self._samples]
+        self._samples = [block for tensor in tensors for block in _samples(tensor)]
+        self._expected = b"".join(self._samples)
 
     def holds(self, tensors: Sequence[torch.Tensor]) -> bool:
         """Whether these are the tensors, unchanged."""
@@ -40,7 +41,7 @@ class Watch:
             all(map(is_, tensors, (reference() for reference in self._references)))
             and self._versions_of(tensors) == self._versions
             and list(map(_address, tensors)) == self._addresses
-            and all(map(torch.equal, map(torch.cat, self._samples), self._expected))
+            and b"".join(self._samples) == self._expected
         )
 
     def _versions_of(self, tensors: Sequence[torch.Tensor]) -> list[int]:
@@ -54,23 +55,16 @@ def identity_of(tensors: Sequence[Any]) -> tuple[int, ...]:
     return tuple(map(id, tensors))
 
 
-def _samples(tensors: Sequence[torch.Tensor]) -> list[list[torch.Tensor]]:
-    """Views of a few elements of every tensor, as whole numbers, grouped by the size of an element.
-
-    They do not keep a tensor's Python object alive, only its memory.
-    """
-    groups: dict[torch.dtype, list[torch.Tensor]] = {}
-    for tensor in tensors:
-        if tensor.numel() == 0 or tensor.layout != torch.strided:
-            continue
-        plain = tensor.detach()
-        if not (flat := plain).is_contiguous():
-            flat = plain.as_strided((1,), (1,)) if plain.storage_offset() == 0 else plain[(0,) * plain.dim()]
-        flat = flat.reshape(-1)
-        step = max(1, flat.numel() // _POSITIONS)
-        bits = _BITS[tensor.element_size()]
-        groups.setdefault(bits, []).append(flat[::step][:_POSITIONS].view(bits))
-    return list(groups.values())
-
-
-_BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64, 16: torch.int64}
+def _samples(tensor: torch.Tensor) -> list[memoryview]:
+    """Bytes of a few elements, from the first to the last; they keep the memory alive, and not the tensor."""
+    if tensor.numel() == 0 or tensor.layout != torch.strided:
+        return []
+    width = tensor.element_size()
+    flat = torch.empty(0, dtype=torch.uint8).set_(tensor.untyped_storage())
+    memory = flat.numpy().data
+    places = np.linspace(0, tensor.numel() - 1, min(_POSITIONS, tensor.numel()), dtype=np.int64)
+    steps = np.unravel_index(places, tuple(tensor.shape)) if tensor.dim() else ()
+    offsets = np.full(len(places), tensor.storage_offset())
+    for step, stride in zip(steps, tensor.stride(), strict=True):
+        offsets += step * stride
+    return [memory[offset * width : (offset + 1) * width] for offset in offsets.tolist()]

@@ -1,4 +1,4 @@
-"""Runs a function in eager mode and through the backend, and holds everything that can be seen against each other."""
+"""Runs a function in eager mode and through the backend, and compares everything that can be seen."""
 
 from __future__ import annotations
 

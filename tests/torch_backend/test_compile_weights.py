@@ -107,7 +107,7 @@ def test_weights_that_change_at_every_call_end_in_eager_mode(monkeypatch: pytest
     compiled = torch.compile(model, backend="optc")
     with (
         torch.no_grad(),
-        pytest.warns(UserWarning, match="its weights change at nearly every call") as caught,
+        pytest.warns(UserWarning, match="change at nearly every call") as caught,
     ):
         for _ in range(5):
             model.weight.mul_(1.1)
@@ -157,14 +157,13 @@ def test_weights_that_are_gone_free_their_executable() -> None:
         made.append(torch_backend.optc(module, inputs))
         return made[-1]
 
-    weight = torch.rand(4, 4)
-    compiled = torch.compile(lambda x: x @ weight, backend=backend)
-    torch._dynamo.mark_static_address(weight)
+    model = nn.Linear(4, 4)
+    compiled = torch.compile(model, backend=backend)
     with torch.no_grad():
-        torch.testing.assert_close(compiled(X), X @ weight)
+        compiled(X)
     assert sum(len(variants) for variants in made[0]._variants.values()) == 1
-    watched = weakref.ref(weight)
-    del weight, compiled
+    watched = weakref.ref(model.weight)
+    del model, compiled
     torch._dynamo.reset()
     gc.collect()
     assert watched() is None

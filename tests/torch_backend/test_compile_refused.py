@@ -1,0 +1,120 @@
+"""What the backend does not compile: it says so once, counts it, and the answer is eager mode's."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from side_by_side import X, agree, same
+from torch import nn
+
+import optc
+from optc.torch_backend import FallbackWarning, Stats, reset_stats, stats
+
+
+def dropout(x: Any) -> Any:
+    return nn.functional.dropout(x, 0.5, training=True) * 0
+
+
+def inverse(x: Any) -> Any:
+    return torch.linalg.inv(x @ x.mT + torch.eye(3))
+
+
+REFUSED: dict[str, tuple[Callable[..., Any], str]] = {
+    "random": (dropout, "draws random numbers"),
+    "no form": (inverse, "linalg_inv_ex"),
+    "training": (nn.BatchNorm1d(3), "training mode; call eval"),
+    "no kernel": (lambda x: torch.special.erf(x.double()), "Erf"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_one_warning_names_the_graph_and_the_reason(name: str) -> None:
+    function, reason = REFUSED[name]
+    compiled = torch.compile(function, backend="optc")
+    with torch.no_grad(), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        results = [compiled(X) for _ in range(3)]
+        same(results[2], function(X))
+    ours = [w for w in caught if issubclass(w.category, FallbackWarning)]
+    assert len(ours) == 1
+    text = str(ours[0].message)
+    assert "runs in eager mode instead of optc" in text and reason in text
+    found = stats()
+    assert (found.graphs, found.artifact_calls, found.fallbacks, found.eager_calls) == (0, 0, 1, 3)
+    assert list(found.reasons.values()) == [1] and reason in next(iter(found.reasons))
+
+
+def test_other_graphs_of_the_function_are_compiled_all_the_same() -> None:
+    def function(x: Any) -> Any:
+        y = torch.linalg.inv(x @ x.mT + torch.eye(3))
+        torch._dynamo.graph_break()
+        return y + 1
+
+    with pytest.warns(FallbackWarning, match="linalg_inv_ex"):
+        found = agree(function, (X,))
+    assert (found.graphs, found.artifact_calls, found.fallbacks) == (1, 1, 1)
+
+
+def test_the_warning_names_the_line() -> None:
+    with pytest.warns(FallbackWarning, match=r"test_compile_refused.py:\d+"):
+        agree(inverse, (X,))
+
+
+def test_inputs_that_overlap_and_are_changed() -> None:
+    def function(a: Any, b: Any) -> Any:
+        a.add_(1)
+        return a + b
+
+    compiled = torch.compile(function, backend="optc")
+    with torch.no_grad():
+        apart = [torch.ones(4), torch.ones(4)]
+        compiled(*apart)
+        ours, theirs = torch.ones(6), torch.ones(6)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            same(compiled(ours[:4], ours[2:]), function(theirs[:4], theirs[2:]))
+        same(ours, theirs)
+
+
+def test_a_wrong_executable_is_found_by_the_first_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    from optc.torch_backend.executable import Executable
+
+    right = Executable.__call__
+    monkeypatch.setattr(Executable, "__call__", lambda self, values: [t + 1 for t in right(self, values)])
+    with pytest.warns(FallbackWarning, match="is not right here: result 0 has a relative error"):
+        agree(lambda x: x * 2, (X,))
+
+
+def test_gradients_are_refused() -> None:
+    model = nn.Linear(4, 2)
+    compiled = torch.compile(model, backend="optc")
+    with pytest.raises(optc.UserError) as caught:
+        compiled(X)
+    assert "torch.no_grad()" in str(caught.value) and "torch.inference_mode()" in str(caught.value)
+    with torch.no_grad():
+        same(compiled(X), model(X))
+    with pytest.raises(optc.UserError):
+        compiled(X)
+    with torch.inference_mode():
+        same(compiled(X), model(X))
+
+
+def test_grad_mode_without_anything_to_differentiate_is_fine() -> None:
+    model = nn.Linear(4, 2).requires_grad_(False)
+    same(torch.compile(model, backend="optc")(X), model(X))
+    assert stats().artifact_calls == 1
+
+
+def test_counts_start_at_zero_and_are_read_by_name() -> None:
+    assert stats() == Stats()
+    assert stats()["graphs"] == stats().graphs == 0
+    with pytest.raises(KeyError):
+        stats()["no such count"]
+    agree(lambda x: x + 1, (X,))
+    assert stats()["artifact_calls"] == 1
+    reset_stats()
+    assert stats() == Stats()
