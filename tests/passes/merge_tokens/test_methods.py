@@ -72,9 +72,7 @@ def reduced(module: Any, x: torch.Tensor, choose: Choice, lefts: list[int | None
         ('method=transform, layers="0-1"', mixed, [8, 4, None]),
     ],
 )
-def test_methods_equal_the_same_written_down(
-    options: str, choose: Choice, lefts: list[int | None]
-) -> None:
+def test_methods_equal_the_same_written_down(options: str, choose: Choice, lefts: list[int | None]) -> None:
     module, x = vit(), pixels(2)
     pipeline = f"simplify, merge-tokens{{{options}}}, fuse"
     artifact = optc.compile(module, (x,), pipeline=pipeline)
