@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 
-from optc import atomic, manifest, registry, values
+from optc import atomic, html, manifest, registry, values
 from optc.capture.signature import Signature
 from optc.errors import UserError
 from optc.manifest import Manifest
@@ -160,6 +160,7 @@ class Artifact:
         written.write(directory)
         text = json.dumps(self.report, indent=1, default=str) + "\n"
         (directory / manifest.REPORT).write_text(text, encoding="utf-8")
+        (directory / manifest.PAGE).write_text(html.page(json.loads(text)), encoding="utf-8")
         return written
 
     def _loaded(self) -> Program:

@@ -17,6 +17,7 @@ from optc.cores import physical_cores
 from optc.errors import InvalidModel, UserError
 from optc.passbase import Context
 from optc.pipeline import Observer, Pipeline, Record
+from optc.profile import profile
 from optc.target import Target
 from optc.trail import Trail
 from optc.validate import Validator
@@ -221,7 +222,8 @@ def _compile(
     verify.verify(model, target=request.target, after="legalize")
     error, _ = compare.judge(model, exact=False)
     records = records + legalized
-    timing = {**outcome.timing, **_metric(metric, model), **_notes(request, samples)}
+    profiled = _profiled(request, plain, model, captured.examples)
+    timing = {**outcome.timing, **profiled, **_metric(metric, model), **_notes(request, samples)}
     summary = {
         "source": captured.source,
         "target": request.target.name,
@@ -272,6 +274,13 @@ def _legalize(
     inline = {lowering.family: "inline" for lowering in ctx.target.lowerings}
     model, again = step.run(model, replace(ctx, lowerings=inline), watchers, first=number + 1)
     return model, records + again
+
+
+def _profiled(
+    request: Request, plain: ir.Model, model: ir.Model, examples: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Operator times of the plain model and the final one, where times are taken at all."""
+    return profile(plain, model, examples[0], threads=request.threads) if request.gate and examples else {}
 
 
 def _metric(metric: observers.Metric | None, model: ir.Model) -> dict[str, Any]:

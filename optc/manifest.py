@@ -12,7 +12,7 @@ from typing import Any
 
 from optc.errors import UserError
 
-NAME, REPORT = "manifest.json", "report.json"
+NAME, REPORT, PAGE = "manifest.json", "report.json", "report.html"
 FORMAT = 1
 _GENERATOR = "optc"
 _TOOLS = ("optc", "onnxruntime", "onnx", "onnx-ir", "onnxscript", "numpy", "torch")
@@ -115,7 +115,7 @@ def own_files(directory: Path) -> frozenset[str]:
         return frozenset()
     data = json.loads((directory / NAME).read_text(encoding="utf-8"))
     files = data.get("files")
-    return frozenset({NAME, REPORT, *(files if isinstance(files, dict) else ())})
+    return frozenset({NAME, REPORT, PAGE, *(files if isinstance(files, dict) else ())})
 
 
 def hashes(directory: Path, names: Sequence[str]) -> dict[str, str]:

@@ -89,7 +89,7 @@ def files(directory: Path) -> dict[str, bytes]:
 def test_same_bytes_again_and_no_leftovers(tmp_path: Path) -> None:
     make().save(tmp_path / "a")
     first = files(tmp_path / "a")
-    assert sorted(first) == ["manifest.json", "model.onnx", "report.json"]
+    assert sorted(first) == ["manifest.json", "model.onnx", "report.html", "report.json"]
     make().save(tmp_path / "a")
     assert files(tmp_path / "a") == first
     assert [p.name for p in tmp_path.iterdir()] == ["a"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import onnx_ir as ir
 
@@ -92,3 +93,14 @@ def _check(bind: Mapping[str, int], named: list[str]) -> None:
             raise UserError(f"no input has a dim named {name!r}", hint=f"named dims: {known}")
         if size < 1:
             raise UserError(f"the size of a dim is at least 1, not {size}", where=f"dim {name!r}")
+
+
+def sizes_of(model: ir.Model, feeds: Mapping[str, Any]) -> dict[str, int]:
+    """The named dims of the inputs as these feeds have them."""
+    sizes: dict[str, int] = {}
+    for value in model.graph.inputs:
+        array = feeds.get(str(value.name))
+        for dim, size in zip(value.shape or (), getattr(array, "shape", ()), strict=False):
+            if isinstance(dim, ir.SymbolicDim) and dim.value is not None:
+                sizes.setdefault(dim.value, int(size))
+    return sizes

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import onnx_ir as ir
 
+from optc.analysis.concrete import sizes_of
 from optc.analysis.cost import cost
 from optc.errors import UserError
-from optc.passbase import Context, Feeds
+from optc.passbase import Context
 
 from ._sites import Site
 
@@ -48,7 +49,7 @@ def _for_speedup(model: ir.Model, candidates: Sequence[Site], ctx: Context, spee
     """The least number that makes the operations fall by this factor, with pieces of average cost."""
     if not candidates:
         return 1 if speedup > 1 else 0
-    costs = cost(model, _sizes(model, ctx.examples[0] if ctx.examples else {}))
+    costs = cost(model, sizes_of(model, ctx.examples[0] if ctx.examples else {}))
     flops = {node: each.flops if isinstance(each.flops, int) else 0 for node, each in costs.items()}
     total = sum(flops.values())
     pieces = [sum(flops.get(node, 0) for node in site.nodes) for site in candidates]
@@ -60,14 +61,3 @@ def _for_speedup(model: ir.Model, candidates: Sequence[Site], ctx: Context, spee
         if total >= speedup * (total - number * mean):
             return number
     return len(candidates) + 1
-
-
-def _sizes(model: ir.Model, example: Feeds) -> dict[str, int]:
-    """The named dims of the inputs as the example has them."""
-    sizes: dict[str, int] = {}
-    for value in model.graph.inputs:
-        array = example.get(str(value.name))
-        for dim, size in zip(value.shape or (), getattr(array, "shape", ()), strict=False):
-            if isinstance(dim, ir.SymbolicDim) and dim.value is not None:
-                sizes.setdefault(dim.value, int(size))
-    return sizes

@@ -1,0 +1,134 @@
+"""Plots as inline SVG: bars by pass, bars before and after, and the roofline. No script, no network."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from html import escape
+from typing import Any
+
+_WIDTH, _ROW = 420, 22
+_LABEL = 130  # left of the bars
+_VALUE = 74  # right of them
+_NAMED = 4  # points of the roofline that have their name beside them
+
+
+def bars(
+    title: str, rows: Sequence[tuple[str, float]], show: Callable[[float], str], *, log: bool = False
+) -> str:
+    """One horizontal bar per row; with ``log`` their lengths are logarithms (a zero has no bar)."""
+    scale = _log_scale(rows) if log else _linear_scale([value for _, value in rows])
+    room = _WIDTH - _LABEL - _VALUE
+    parts = []
+    for index, (name, value) in enumerate(rows):
+        y, length = index * _ROW, max(scale(value) * room, 1.5 if value else 0)
+        parts.append(_label(name, y))
+        parts.append(
+            f'<rect class="after" x="{_LABEL}" y="{y + 4}" width="{length:.1f}" height="13" rx="2"/>'
+        )
+        parts.append(_text(_LABEL + length + 6, y + 15, show(value)))
+    return _figure(title, parts, len(rows) * _ROW)
+
+
+def pairs(title: str, rows: Sequence[tuple[str, float, float]], show: Callable[[float], str]) -> str:
+    """Two bars per row: before and after."""
+    scale = _linear_scale([value for _, *both in rows for value in both])
+    room, parts = _WIDTH - _LABEL - _VALUE, []
+    for index, (name, *both) in enumerate(rows):
+        y = index * (_ROW + 8)
+        parts.append(_label(name, y + 4))
+        for line, (kind, value) in enumerate(zip(("before", "after"), both, strict=True)):
+            length, top = scale(value) * room, y + 3 + line * 12
+            parts.append(
+                f'<rect class="{kind}" x="{_LABEL}" y="{top}" width="{length:.1f}" height="10" rx="2"/>'
+            )
+            shown = show(value) if value else "none"
+            parts.append(_text(_LABEL + length + 6, top + 9, shown, soft=kind == "before"))
+    return _figure(title, parts, len(rows) * (_ROW + 8))
+
+
+def roofline(title: str, machine: Mapping[str, float], ops: Sequence[Mapping[str, Any]]) -> str:
+    """Operators by arithmetic intensity and measured speed, under what the machine can do; both axes log."""
+    peak, stream = machine["flops_per_s"] / 1e9, machine["bytes_per_s"] / 1e9
+    points = [
+        (op["op"], op["flops"] / op["bytes"], op["flops"] / (op["ms"] / 1e3) / 1e9, op["ms"]) for op in ops
+    ]
+    low_x = min(0.05, *(x for _, x, _, _ in points))
+    high_x = max(8 * peak / stream, *(1.5 * x for _, x, _, _ in points))
+    low_y, high_y = min(0.5 * stream * low_x, *(y / 2 for _, _, y, _ in points)), 2 * peak
+    width, height, left = _WIDTH, 250, 44
+    x = _log_axis(low_x, high_x, left, width - 8)
+    y = _log_axis(low_y, high_y, height - 26, 8)
+    parts = _grid(x, y, (low_x, high_x), (low_y, high_y), (left, width - 8, height - 26))
+    ridge = peak / stream
+    path = [(low_x, stream * low_x), (ridge, peak), (high_x, peak)]
+    line = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in path)
+    parts.append(f'<polyline class="roof" points="{line}"/>')
+    parts.append(_text(x(ridge) - 8, y(peak) + 4, f"{peak:.0f} GFLOP/s", anchor="end", soft=True))
+    slowest = max(ms for *_, ms in points)
+    points.sort(key=lambda point: -point[3])
+    for name, a, b, ms in points:
+        radius = 3 + 9 * math.sqrt(ms / slowest)
+        tip = f"<title>{escape(name)}: {ms:.3f} ms, {b:.1f} GFLOP/s, {a:.2f} FLOP per byte</title>"
+        place = f'cx="{x(a):.1f}" cy="{y(b):.1f}" r="{radius:.1f}"'
+        parts.append(f'<circle class="after" opacity=".75" {place}>{tip}</circle>')
+    for name, a, b, _ in points[:_NAMED]:
+        parts.append(_text(x(a), y(b) - 12, name.rpartition(".")[2], anchor="middle"))
+    return _figure(title, parts, height)
+
+
+def _grid(
+    x: Callable[[float], float],
+    y: Callable[[float], float],
+    range_x: tuple[float, float],
+    range_y: tuple[float, float],
+    box: tuple[float, float, float],
+) -> list[str]:
+    left, right, bottom = box
+    parts = []
+    for power in range(math.ceil(math.log10(range_x[0])), math.floor(math.log10(range_x[1])) + 1):
+        at = x(10.0**power)
+        parts.append(f'<line class="axis" x1="{at:.1f}" y1="8" x2="{at:.1f}" y2="{bottom}"/>')
+        parts.append(_text(at, bottom + 14, f"{10.0**power:g}", anchor="middle", soft=True))
+    for power in range(math.ceil(math.log10(range_y[0])), math.floor(math.log10(range_y[1])) + 1):
+        at = y(10.0**power)
+        parts.append(f'<line class="axis" x1="{left}" y1="{at:.1f}" x2="{right}" y2="{at:.1f}"/>')
+        parts.append(_text(left - 5, at + 4, f"{10.0**power:g}", anchor="end", soft=True))
+    return parts
+
+
+def _log_axis(low: float, high: float, start: float, end: float) -> Callable[[float], float]:
+    span = math.log(high / low)
+    return lambda value: start + (end - start) * math.log(value / low) / span
+
+
+def _linear_scale(values: Sequence[float]) -> Callable[[float], float]:
+    largest = max(values, default=0) or 1
+    return lambda value: value / largest
+
+
+def _log_scale(rows: Sequence[tuple[str, float]]) -> Callable[[float], float]:
+    """From a tenth of the smallest to the largest."""
+    found = [value for _, value in rows if value > 0]
+    if not found:
+        return lambda value: 0.0
+    low, high = min(found) / 10, max(found)
+    return lambda value: math.log(value / low) / math.log(high / low) if value > 0 else 0.0
+
+
+def _label(name: str, y: float) -> str:
+    short = name if len(name) <= 19 else name[:18] + "…"
+    return _text(_LABEL - 8, y + 15, short, anchor="end", tip=name)
+
+
+def _text(
+    x: float, y: float, content: str, *, anchor: str = "start", soft: bool = False, tip: str = ""
+) -> str:
+    mark = ' class="soft"' if soft else ""
+    title = f"<title>{escape(tip)}</title>" if tip else ""
+    return f'<text{mark} x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(content)}{title}</text>'
+
+
+def _figure(title: str, parts: Sequence[str], height: float) -> str:
+    head = f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{escape(title)}">'
+    return f"<figure><figcaption>{escape(title)}</figcaption>{head}{''.join(parts)}</svg></figure>"

@@ -1,0 +1,92 @@
+"""The tables of the report: the ledger, the gate, and what was left alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+
+def ledger(report: Mapping[str, Any]) -> str:
+    """One row per pass, and one for all together."""
+    rows = [_row(row) for row in report["passes"]]
+    final = report["final"]
+    rows.append(f'<tr class="total"><td>all</td><td></td>{_figures(final)}</tr>')
+    return _table(("pass", "what it did", "error", "ms", "MB"), rows, numbers=3)
+
+
+def gate(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What was measured, and what followed."""
+    lines = []
+    for row in rows:
+        ratio = row.get("ratio")
+        shown = "" if ratio is None else f"{ratio:.3f} ({row['low']:.3f} to {row['high']:.3f})"
+        lines.append(
+            f"<tr><td>{escape(str(row['what']))}</td><td class=n>{shown}</td>"
+            f"<td>{escape(str(row['verdict']))}</td></tr>"
+        )
+    return _table(("what", "time ratio (95%)", "verdict"), lines, numbers=0)
+
+
+def left_alone(report: Mapping[str, Any]) -> str:
+    """The reasons, the most frequent first, with the places under them."""
+    places: dict[tuple[str, str], list[str]] = {}
+    for row in report["passes"]:
+        for skip in row["skipped"]:
+            places.setdefault((row["name"], skip["reason"]), []).append(skip["node"])
+    parts = []
+    for (name, reason), nodes in sorted(places.items(), key=lambda item: -len(item[1])):
+        counted = Counter(nodes)
+        listed = ", ".join(f"<code>{escape(node)}</code>" for node in counted)
+        parts.append(
+            f"<details><summary>{len(nodes)} × <b>{escape(name)}</b>: {escape(reason)}</summary>"
+            f'<p class="soft">{listed}</p></details>'
+        )
+    return "".join(parts)
+
+
+def error(found: Mapping[str, Any] | None) -> str:
+    """The relative error of the outputs, in a few characters."""
+    if found is None:
+        return "–"
+    if "skipped" in found:
+        return "not compared"
+    return "0" if not found["rel_l2"] else f"{found['rel_l2']:.1e}"
+
+
+def _row(row: Mapping[str, Any]) -> str:
+    options = ", ".join(f"{key}={value}" for key, value in row["options"].items())
+    name = row["name"] + (f"{{{options}}}" if options else "")
+    return f"<tr><td><code>{escape(name)}</code></td><td>{_did(row)}</td>{_figures(row)}</tr>"
+
+
+def _figures(row: Mapping[str, Any]) -> str:
+    return _cell(error(row["error"])) + _cell(_arrow(row, "ms", 1)) + _cell(_arrow(row, "bytes", 1e6))
+
+
+def _did(row: Mapping[str, Any]) -> str:
+    if row["reverted"]:
+        return f'<span class="bad">undone: {escape(str(row["reverted"]))}</span>'
+    if not row["changed"]:
+        return '<span class="soft">nothing to do</span>'
+    done = ", ".join(f"{count} {name}" for name, count in sorted(row["matched"].items()))
+    return escape(done) or "changed"
+
+
+def _arrow(row: Mapping[str, Any], what: str, unit: float) -> str:
+    before, after = row.get(f"{what}_before"), row.get(f"{what}_after")
+    if before is None or after is None:
+        return "–"
+    first, second = f"{before / unit:.2f}", f"{after / unit:.2f}"
+    return first if first == second else f"{first} → {second}"
+
+
+def _cell(text: str) -> str:
+    return f'<td class="n">{escape(text)}</td>'
+
+
+def _table(heads: Sequence[str], rows: Sequence[str], *, numbers: int) -> str:
+    plain = len(heads) - numbers
+    marks = [f"<th{' class=n' if index >= plain else ''}>{head}</th>" for index, head in enumerate(heads)]
+    return f'<div class="box"><table><tr>{"".join(marks)}</tr>{"".join(rows)}</table></div>'

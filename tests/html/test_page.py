@@ -1,0 +1,142 @@
+"""report.html: well formed, self-contained, and true to the report."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import optc
+from optc.html import page, plots
+
+
+class Outline(HTMLParser):
+    """Collects the visible text, and fails on tags that are closed in the wrong order."""
+
+    void = frozenset({"meta", "i"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.text, self.open, self.links = "", [], []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.links += [value for name, value in attrs if name in ("src", "href")]
+        if tag not in self.void:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in self.void:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def outline(text: str) -> Outline:
+    found = Outline()
+    found.feed(text)
+    assert not found.open
+    return found
+
+
+def row(name: str, **given: Any) -> dict[str, Any]:
+    empty = dict.fromkeys(("error", "ms_before", "ms_after", "bytes_before", "bytes_after", "reverted"))
+    return (
+        {"name": name, "options": {}, "changed": True, "matched": {}, "skipped": [], "detail": {}}
+        | empty
+        | given
+    )
+
+
+def report(*passes: dict[str, Any], **detail: Any) -> dict[str, Any]:
+    error = {"rel_l2": 0.0123, "cosine": 0.99, "top1": 1.0}
+    final = row(
+        "all", error=error, bytes_before=4_000_000, bytes_after=1_000_000, detail=detail, matched={"gelu": 2}
+    )
+    return {"source": "a<b>.onnx", "target": "cpu", "threads": 2, "passes": list(passes), "final": final}
+
+
+OPERATORS = {"before": {"MatMul": 2.0, "Erf": 0.5}, "after": {"MatMul": 1.5, "Gelu": 0.1}}
+ROOFLINE = {
+    "machine": {"flops_per_s": 1e11, "bytes_per_s": 2e10},
+    "ops": [{"op": "MatMul", "flops": 90_000_000, "bytes": 2_000_000, "ms": 1.5}],
+}
+
+
+def test_everything_that_was_measured_is_on_it() -> None:
+    skipped = [
+        {"node": "n1", "reason": "scale is not a constant"},
+        {"node": "n2", "reason": "scale is not a constant"},
+    ]
+    passes = (
+        row(
+            "simplify",
+            bytes_before=4_000_000,
+            bytes_after=3_500_000,
+            ms_before=4.0,
+            ms_after=3.5,
+            skipped=skipped,
+        ),
+        row("quantize", reverted="0.93x (0.91 to 0.95) slower"),
+    )
+    gate = [{"what": "attention", "ratio": 0.9, "low": 0.88, "high": 0.93, "verdict": "kept"}]
+    found = outline(page(report(*passes, speedup=1.234, operators=OPERATORS, roofline=ROOFLINE, gate=gate)))
+    for expected in (
+        "a<b>.onnx", "1.23×", "1.0 MB", "4.0× smaller", "1.2e-02", "undone: 0.93x", "4.00 → 3.50", "2 × ",
+        "scale is not a constant", "0.900 (0.880 to 0.930)", "Gelu", "100 GFLOP/s", "FLOP per byte",
+    ):  # fmt: skip
+        assert expected in found.text, expected
+
+
+def test_what_was_not_measured_is_left_out() -> None:
+    text = outline(page(report(row("simplify")))).text
+    assert "not measured" in text
+    assert "Roofline" not in text and "gate" not in text and "left alone" not in text
+
+
+def test_it_needs_no_network_and_no_script() -> None:
+    text = page(report(row("simplify"), operators=OPERATORS, roofline=ROOFLINE))
+    assert not outline(text).links
+    assert not re.search(r"<script|url\(|@import|https?:", text)
+
+
+def test_longer_bars_are_larger_values() -> None:
+    svg = plots.bars("t", [("a", 1.0), ("b", 4.0)], str)
+    widths = [float(width) for width in re.findall(r'<rect [^>]*width="([\d.]+)"', svg)]
+    assert widths[1] == pytest.approx(4 * widths[0], rel=0.01)
+
+
+def test_zero_has_no_bar_on_a_log_scale() -> None:
+    svg = plots.bars("t", [("a", 0.0), ("b", 1e-6), ("c", 1e-2)], str, log=True)
+    widths = [float(width) for width in re.findall(r'<rect [^>]*width="([\d.]+)"', svg)]
+    assert widths[0] == 0 and 0 < widths[1] < widths[2]
+
+
+def test_the_roof_bends_where_bandwidth_meets_compute() -> None:
+    svg = plots.roofline("t", ROOFLINE["machine"], ROOFLINE["ops"])
+    points = re.search(r'<polyline [^>]*points="([^"]+)"', svg)
+    assert points is not None
+    (x0, y0), (x1, y1), (x2, y2) = (map(float, pair.split(",")) for pair in points[1].split())
+    assert x0 < x1 < x2 and y0 > y1 == y2
+    [(x, y)] = re.findall(r'<circle [^>]*cx="([\d.]+)" cy="([\d.]+)"', svg)
+    assert x1 < float(x) < x2 and float(y) > y1  # 45 FLOP per byte, 60 of 100 GFLOP/s
+
+
+def test_a_compile_writes_it(tmp_path: Path) -> None:
+    module = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.GELU(), torch.nn.Linear(16, 4)).eval()
+    artifact = optc.compile(module, (torch.zeros(2, 8),), output=tmp_path / "a", gate_seconds=0.5)
+    found = outline((tmp_path / "a" / "report.html").read_text(encoding="utf-8"))
+    assert "simplify" in found.text and "Where the time goes" in found.text
+    times = artifact.report["final"]["detail"]["operators"]
+    assert all(time > 0 for side in times.values() for time in side.values())
+    again = optc.load(tmp_path / "a")
+    again.save(tmp_path / "b")
+    assert (tmp_path / "b" / "report.html").read_text() == (tmp_path / "a" / "report.html").read_text()
+    np.testing.assert_allclose(
+        again(torch.ones(2, 8)), module(torch.ones(2, 8)).detach(), rtol=1e-4, atol=1e-5
+    )
