@@ -63,6 +63,8 @@ def _normalize(b: Builder, op: str) -> ir.Value:
 
 def _skip(b: Builder, op: str, names: list[str]) -> list[ir.Value]:
     need_kernel(b, op, contrib=True, T=b.dtype("x"))
+    if b.dtype("x") == ir.DataType.DOUBLE:
+        raise Refuse(f"{op} is defined for no doubles, though there is a kernel")
     x, skip = _larger_first(b)
     shape = x.shape
     assert shape is not None

@@ -24,7 +24,10 @@ class Recording:
         self._spool = Spool()
         self._rows: dict[ir.Value, list[int]] = {}
         values = [value for node in model.graph for value in node.outputs if value.name]
-        session = open_session(_with_outputs(model, values), optimize=False)
+        try:
+            session = open_session(_with_outputs(model, values), optimize=False)
+        except ORT_ERRORS:
+            return  # a value that cannot be an output: nothing is known, and the validator says so
         for sample in samples:
             try:
                 results = run_session(session, sample.feeds)
@@ -58,7 +61,7 @@ class Recording:
 
     def share(self, new: ir.Value, old: ir.Value) -> None:
         """From now on ``new`` holds what ``old`` does."""
-        if old in self._rows and constant_tensor(new) is None:
+        if old in self._rows and new not in self:
             self._rows[new] = self._rows[old]
 
     def values(self) -> Mapping[ir.Value, Any]:

@@ -43,6 +43,7 @@ class Validator:
         self.checked: Counter[str] = Counter()
         self.unchecked: Counter[str] = Counter()
         self._recording: Recording | None = None
+        self._exact = True
         self._forget()
 
     def starting(self, name: str, model: ir.Model, *, exact: bool) -> None:
@@ -50,6 +51,7 @@ class Validator:
         self._pass, self._model, self._recording = name, model, None
         self._owners: dict[ir.Graph, ir.Node] = {}
         self._forget()
+        self._exact = exact
         if exact and self._examples and random_op(model) is None:
             self._record()
 
@@ -89,6 +91,8 @@ class Validator:
     def applied(self, rewrite: Rewrite) -> None:
         """Runs what was edited in place, and raises when anything was wrong."""
         if self._recording is None:
+            if self._exact:
+                self.unchecked["there are no values to check it with"] += 1
             return
         for node in self._edited:
             if node.graph is not None:
@@ -128,7 +132,10 @@ class Validator:
         """A value became smaller, as its readers repeat it: what they make of it has to stay the same."""
         before = self._recording
         self._record()
-        if before is None or self._recording is None:
+        if before is None:
+            return
+        if self._recording is None or len(self._recording.samples) < len(before.samples):
+            self._wrong.append("the model no longer runs on inputs on which it ran")
             return
         for value in self._recording.values():
             if value in before and value.producer() is not None:
