@@ -99,10 +99,10 @@ def _input(b: Builder) -> None:
 
 
 def _dims(b: Builder, shape: tuple[int, ...]) -> tuple[Any, ...]:
-    """Some dims get a name; equal sizes the same one."""
+    """Some dims get a name, equal sizes the same. None is ever empty: shape inference counts on it."""
     if b.chance(0.5):
         return shape
-    return tuple(f"d{size}" if b.chance(0.6) else size for size in shape)
+    return tuple(f"d{size}" if size and b.chance(0.6) else size for size in shape)
 
 
 def _outputs(b: Builder) -> list[str]:
@@ -142,7 +142,7 @@ def _other_sizes(b: Builder) -> Feeds | None:
     for name, dims in b.inputs.items():
         for dim in dims:
             if isinstance(dim, str):
-                sizes.setdefault(dim, b.rng.choice((0, 1, 2, 3, 5)))
+                sizes.setdefault(dim, b.rng.choice((1, 2, 3, 5)))
         shape = [sizes[dim] if isinstance(dim, str) else dim for dim in dims]
         feeds[name] = draws.array(b.rng, shape, b.known[name].dtype, special=0.1)
     return feeds
