@@ -1,4 +1,4 @@
-"""Taking nodes out of a graph, with what they hold: a graph inside an If or a Loop reads values of the outside."""
+"""Taking nodes out of a graph, with all they hold: what is inside an If or a Loop reads values outside."""
 
 from __future__ import annotations
 

@@ -21,7 +21,10 @@ def _q_gemm(library: Rule) -> Rule:
     def rule(ctx: ShapeInferenceContext, node: ir.Node) -> None:
         library(ctx, node)
         zero = node.inputs[8] if len(node.inputs) > 8 else None
-        node.outputs[0].dtype = ir.DataType.FLOAT if zero is None else zero.dtype
+        if zero is None:
+            node.outputs[0].dtype = ir.DataType.FLOAT
+        elif zero.dtype is not None:
+            node.outputs[0].dtype = zero.dtype
 
     return rule
 
