@@ -94,7 +94,9 @@ def _clip_text() -> tuple[Any, tuple[torch.Tensor, ...]]:
 
 
 @pytest.mark.parametrize(
-    ("build", "reason"), [(_gpt2, "causal"), (_clip_text, "causal"), (_swin, "windows")], ids=lambda x: str(x)
+    ("build", "reason"),
+    [(_gpt2, "causal"), (_clip_text, "causal"), (_swin, "windows")],
+    ids=["gpt2", "clip text", "swin"],
 )
 def test_what_cannot_be_right_is_refused_with_the_reason(build: Any, reason: str) -> None:
     torch.manual_seed(0)
