@@ -39,6 +39,23 @@ class Source:
     source_hash: str = "0" * 64
 
 
+REPORT: dict[str, Any] = {
+    "source": "x",
+    "target": "cpu",
+    "threads": 1,
+    "passes": [],
+    "final": {
+        "matched": {},
+        "error": None,
+        "ms_before": None,
+        "ms_after": None,
+        "bytes_before": 0,
+        "bytes_after": 0,
+        "detail": {},
+    },
+}
+
+
 def make(text: str = TEXT, **options: Any) -> Artifact:
     model = ir.from_proto(onnx.parser.parse_model(text))
     inputs, outputs = ([str(v.name) for v in vs] for vs in (model.graph.inputs, model.graph.outputs))
@@ -49,7 +66,7 @@ def make(text: str = TEXT, **options: Any) -> Artifact:
         target=cpu.TARGET,
         pipeline="simplify",
         decisions={"gelu": "inline"},
-        report={"source": "x"},
+        report=REPORT,
         options={"threads": 1, **options},
     )
 
@@ -73,7 +90,7 @@ def test_round_trip_and_stock_runtime(tmp_path: Path) -> None:
     np.testing.assert_array_equal(loaded(X, OTHER)[0], X + OTHER)
     assert loaded.manifest.decisions == {"gelu": "inline"}
     assert loaded.manifest.options["threads"] == 2
-    assert loaded.report == {"source": "x"}
+    assert loaded.report == REPORT
     session = ort.InferenceSession(str(tmp_path / "a" / "model.onnx"))
     np.testing.assert_array_equal(session.run(["gap"], {"x": X, "other": OTHER})[0], X - OTHER)
     loaded.save(tmp_path / "b")

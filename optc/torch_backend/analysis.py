@@ -130,11 +130,14 @@ def _draws(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
     """Whether an operator draws random numbers with these arguments."""
     if torch.Tag.nondeterministic_seeded not in func.tags:
         return False
-    for place, argument in enumerate(func._schema.arguments):
-        if argument.name in ("dropout_p", "dropout", "p"):
-            chance = args[place] if place < len(args) else kwargs.get(argument.name, argument.default_value)
-            return bool(chance)
-    return True
+    given = {
+        argument.name: args[place] if place < len(args) else kwargs.get(argument.name, argument.default_value)
+        for place, argument in enumerate(func._schema.arguments)
+    }
+    if not all(given.get(name, True) for name in ("train", "training")):
+        return False  # an inactive dropout
+    chances = [given[name] for name in ("dropout_p", "dropout", "p") if name in given]
+    return not chances or any(chances)
 
 
 def _fake(mode: FakeTensorMode, value: Any) -> Any:
