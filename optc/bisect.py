@@ -74,7 +74,9 @@ def bisect_data(
     steps = driver.choose_pipeline(chosen, pipeline, level, calibration).passes
     captured = capture(source, inputs=inputs, seed=seed, progress=progress)
     example = captured.examples[0] if captured.examples else None
-    calibrating = data.calibration_samples(calibration, example)
+    calibrating = data.calibration_samples(
+        calibration, example, any_batch=data.takes_any_batch(captured.model)
+    )
     ctx = Context(
         target=chosen,
         examples=captured.examples,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 
 from optc.errors import UserError
 from optc.passbase import Feeds
@@ -81,13 +82,16 @@ def load_calibration(text: str) -> Any:
     )
 
 
-def calibration_samples(calibration: Any, example: Feeds | None) -> Sequence[Feeds]:
+def calibration_samples(
+    calibration: Any, example: Feeds | None, *, any_batch: bool = False
+) -> Sequence[Feeds]:
     """Calibration data as feeds of the captured batch size, in memory that does not grow with their number.
 
     Args:
         calibration: a dict of arrays whose axis 0 is the batch axis, an iterable of such dicts, a callable
             that returns either, or None. A dict is sliced without copies; an iterable is gone through once.
         example: the captured example, whose batch size the slices get; None leaves the data as it is.
+        any_batch: the model takes other batch sizes, so data that does not fill a batch is a sample too.
     """
     if calibration is None:
         return []
@@ -95,12 +99,19 @@ def calibration_samples(calibration: Any, example: Feeds | None) -> Sequence[Fee
         calibration = calibration()
     samples: Sequence[Feeds]
     if isinstance(calibration, Mapping):
-        samples = _slices(_arrays(calibration), example)
+        samples = _slices(_arrays(calibration), example, any_batch)
     else:
-        samples = Spool(feeds for item in calibration for feeds in _slices(_arrays(item), example))
+        samples = Spool(feeds for item in calibration for feeds in _slices(_arrays(item), example, any_batch))
     if not samples:
         raise UserError("the calibration data is empty", hint="give at least one sample")
     return samples
+
+
+def takes_any_batch(model: ir.Model) -> bool:
+    """Whether axis 0 of every input that has axes is a dynamic dimension, and the same one."""
+    firsts = [value.shape[0] for value in model.graph.inputs if value.shape is not None and len(value.shape)]
+    named = {dim.value for dim in firsts if isinstance(dim, ir.SymbolicDim)}
+    return len(named) == 1 and None not in named and all(isinstance(dim, ir.SymbolicDim) for dim in firsts)
 
 
 def _arrays(item: Any) -> Feeds:
@@ -112,7 +123,7 @@ def _arrays(item: Any) -> Feeds:
     return {name: np.asarray(value) for name, value in item.items()}
 
 
-def _slices(arrays: Feeds, example: Feeds | None) -> Sequence[Feeds]:
+def _slices(arrays: Feeds, example: Feeds | None, any_batch: bool) -> Sequence[Feeds]:
     if example is None:
         return [arrays]
     if set(arrays) != set(example):
@@ -126,8 +137,11 @@ def _slices(arrays: Feeds, example: Feeds | None) -> Sequence[Feeds]:
     batched = [e for e in example.values() if getattr(e, "ndim", 0)]
     batch = len(batched[0]) if batched else 1
     total = sizes.pop()
+    if total < batch and any_batch and total:
+        return [arrays]
     if total < batch:
-        raise UserError(f"{total} calibration samples do not fill one batch of {batch}")
+        hint = "give more, or make the batch dimension dynamic"
+        raise UserError(f"{total} calibration samples do not fill one batch of {batch}", hint=hint)
     return [{k: a[i : i + batch] for k, a in arrays.items()} for i in range(0, total - batch + 1, batch)]
 
 

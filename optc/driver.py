@@ -178,7 +178,7 @@ def _compile(
     if found := verify.check(captured.model):
         raise InvalidModel(f"the captured model is not valid: {found[0]}", where=captured.source)
     example = captured.examples[0] if captured.examples else None
-    samples = data.calibration_samples(calibration, example)
+    samples = data.calibration_samples(calibration, example, any_batch=data.takes_any_batch(captured.model))
     limited = request.allowance.max_error is not None or request.metric is not None
     seen, unseen = holdout.split(samples) if limited else (samples, frozenset[int]())
     ctx = Context(

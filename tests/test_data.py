@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+import optc
 from optc import data
 from optc.errors import UserError
 
@@ -85,3 +87,18 @@ def test_calibration_sources(tmp_path: Path) -> None:
     assert data.load_calibration(str(tmp_path / "a.npz"))["x"].shape == (2, 3)
     with pytest.raises(UserError, match="does not exist"):
         data.load_calibration(str(tmp_path / "missing"))
+
+
+def test_a_model_of_any_batch_size_is_calibrated_with_single_samples() -> None:
+    model = torch.nn.Linear(3, 4).eval()
+    batch = torch.export.Dim("batch")
+    singles = [{"input": np.full((1, 3), value, np.float32)} for value in range(3)]
+    given = {"pipeline": "simplify, quantize{scheme=int8-weight}", "gate": False, "calibration": singles}
+    optc.compile(model, (torch.zeros(2, 3),), dynamic_shapes=({0: batch},), **given)
+    example = {"input": np.zeros((2, 3), np.float32)}
+    samples = data.calibration_samples(singles, example, any_batch=True)
+    assert [sample["input"].tolist() for sample in samples] == [
+        single["input"].tolist() for single in singles
+    ]
+    with pytest.raises(UserError, match="do not fill one batch of 2"):
+        optc.compile(model, (torch.zeros(2, 3),), **given)
