@@ -38,7 +38,7 @@ def whole(
 ) -> dict[str, Any]:
     """The same figures for all passes together."""
     matched: dict[str, int] = {}
-    for record in records:
+    for record in (record for record in records if record.undone is None):
         for name, count in record.report.matched.items():
             matched[name] = matched.get(name, 0) + count
     return {
