@@ -116,7 +116,7 @@ class Quantize(Pass):
         if (reason := weight_only.why_not(model)) is not None:
             return Report(False, skipped=(*skips, Skip("model", reason)))
         bits = 4 if self.scheme == "int4-weight" else 8
-        count = weight_only.quantize_weights(
+        written = weight_only.quantize_weights(
             model,
             sites,
             ctx.calibration,
@@ -125,8 +125,9 @@ class Quantize(Pass):
             group=self.group or weight_only.GROUP,
             method=self.method,
         )
+        count, remarks = written.matrices, dict(written.remarks)
         matched = {f"weight in {bits} bits": count} if count else {}
-        return Report(bool(count), matched, tuple(skips))
+        return Report(bool(count), matched, tuple(skips), {"remarks": remarks} if remarks else {})
 
     def _alpha(self) -> float | None:
         if self.smooth in ("auto", "none"):

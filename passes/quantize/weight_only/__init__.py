@@ -8,6 +8,7 @@ at a time.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import ml_dtypes
 import numpy as np
@@ -26,12 +27,25 @@ from .second_moments import second_moments
 OLDEST = 21  # the operator set whose DequantizeLinear knows blocks and 4 bits
 GROUP = 32
 
-__all__ = ["DATA_FREE", "GROUP", "Blocks", "quantize_weights", "why_not"]
+__all__ = ["DATA_FREE", "GROUP", "Blocks", "Written", "quantize_weights", "why_not"]
 
 DATA_FREE: Mapping[str, Callable[[np.ndarray, int, int], Blocks]] = {
     "rtn": rtn.quantize,
     "hqq": hqq.quantize,
 }
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was done.
+
+    Attributes:
+        matrices: how many were quantized.
+        remarks: by name of the weight, what did not go as usual.
+    """
+
+    matrices: int
+    remarks: Mapping[str, str] = field(default_factory=dict)
 
 
 def why_not(model: ir.Model) -> str | None:
@@ -50,8 +64,8 @@ def quantize_weights(
     bits: int,
     group: int,
     method: str,
-) -> int:
-    """Rewrites the weights of products, in place; returns how many matrices there were.
+) -> Written:
+    """Rewrites the weights of products, in place.
 
     Args:
         sites: products of the main graph; those that share a weight share its codes.
@@ -63,19 +77,36 @@ def quantize_weights(
         awq.scale(model, sites, samples or (), ctx, bits=bits, group=group)
         sites, method = [site.renewed() for site in sites], "rtn"
     moments = second_moments(model, sites, samples or (), ctx) if method == "gptq" else {}
+    remarks = dict[str, str]()
+    last: tuple[ir.Value, gptq.Factor] | None = None
     graph, made = Graph(model), dict[tuple[ir.Value, int], ir.Value]()
     for site in ctx.progress(sites, f"weights in {bits} bits"):
         key = (site.weight, site.channels)
         if key not in made:
             matrix = _matrix(site)
             if method == "gptq":
-                blocks = gptq.quantize(matrix, bits, group, moments[site.data])
+                seen = moments[site.data]
+                if last is None or last[0] is not site.data:
+                    last = site.data, gptq.factor(seen)  # one at a time: as large as the moments
+                blocks = gptq.quantize(matrix, bits, group, seen, last[1])
+                remarks |= _remarks(site, last[1])
             else:
                 blocks = DATA_FREE[method](matrix, bits, group)
             made[key] = _dequantized(site, blocks, bits, group, graph)
         site.node.replace_input_with(1, made[key])
     graph.drop_unused()
-    return len(made)
+    return Written(len(made), remarks)
+
+
+def _remarks(site: Site, factor: gptq.Factor) -> dict[str, str]:
+    """What a user should know of a factor that was not to be had with the least damping."""
+    if factor.damping == gptq.DAMPING[0]:
+        return {}
+    if factor.damping is None:
+        told = "rounded to nearest: the second moments of its input have no Cholesky factor"
+    else:
+        told = f"gptq with damping {factor.damping:g}: the second moments of its input are close to singular"
+    return {str(site.weight.name): told}
 
 
 def _matrix(site: Site) -> np.ndarray:

@@ -6,30 +6,45 @@ Frantar et al., "GPTQ: accurate post-training quantization for generative pre-tr
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from .blocks import Blocks, grid, packed, round_to
 
-_DAMPING = 0.01  # of the mean of the diagonal, added to it
-_TRIES = 4  # with ten times the damping each, until the matrix can be factored
+DAMPING = (0.01, 0.1, 1.0, 10.0)  # of the mean of the diagonal, added to it; tried in turn
 
 
-def quantize(matrix: np.ndarray, bits: int, group: int, moments: np.ndarray) -> Blocks:
+@dataclass(frozen=True)
+class Factor:
+    """How errors spread from row to row.
+
+    Attributes:
+        upper: the upper Cholesky factor of the inverse of the moments, float64 [K, K].
+        damping: what it took to have one, of ``DAMPING``; None where nothing did, and ``upper`` is diagonal:
+            every weight is rounded to nearest.
+    """
+
+    upper: np.ndarray
+    damping: float | None
+
+
+def quantize(matrix: np.ndarray, bits: int, group: int, moments: np.ndarray, found: Factor) -> Blocks:
     """The codes of a matrix [K, N] in blocks of ``group`` rows.
 
     Args:
         moments: the mean of ``x x^T`` over the inputs, float64 [K, K].
+        found: the factor of the moments.
     """
     rows, columns = matrix.shape
-    left, upper = matrix.astype(np.float64), _factor(moments)
+    left, upper = matrix.astype(np.float64), found.upper
     left[np.diag(moments) == 0.0] = 0.0  # what is never multiplied costs no precision
     count = -(-rows // group)
     codes = np.zeros((count * group, columns), np.float32)
     scales, zeros = np.zeros((count, columns), np.float32), np.zeros((count, columns), np.float32)
     for block in range(count):
         start, stop = block * group, min((block + 1) * group, rows)
-        found = grid(left[None, start:stop], bits)
-        scales[block], zeros[block] = found[0][0], found[1][0]
+        (scales[block],), (zeros[block],) = grid(left[None, start:stop], bits)
         errors = np.zeros((stop - start, columns))
         for row in range(start, stop):
             codes[row] = round_to(left[row], scales[block], zeros[block], bits)
@@ -41,17 +56,19 @@ def quantize(matrix: np.ndarray, bits: int, group: int, moments: np.ndarray) -> 
     return packed(codes.reshape(count, group, columns), scales, zeros, rows)
 
 
-def _factor(moments: np.ndarray) -> np.ndarray:
-    """The upper Cholesky factor of the inverse."""
+def factor(moments: np.ndarray) -> Factor:
+    """The factor with the least damping for which there is one."""
     matrix = moments.astype(np.float64).copy()
     diagonal = np.diag_indices(len(matrix))
     matrix[diagonal] = np.where(matrix[diagonal] == 0.0, 1.0, matrix[diagonal])
-    damping = _DAMPING * float(np.mean(matrix[diagonal]))
-    for attempt in range(_TRIES):
+    mean = float(np.mean(matrix[diagonal]))
+    for damping in DAMPING:
         damped = matrix.copy()
-        damped[diagonal] += damping * 10**attempt
+        damped[diagonal] += damping * mean
         try:
-            return np.asarray(np.linalg.cholesky(np.linalg.inv(damped)).T)
+            upper = np.asarray(np.linalg.cholesky(np.linalg.inv(damped)).T)
         except np.linalg.LinAlgError:
             continue
-    return np.diag(1 / np.sqrt(matrix[diagonal]))
+        if np.isfinite(upper).all():
+            return Factor(upper, damping)
+    return Factor(np.eye(len(matrix)), None)

@@ -82,9 +82,39 @@ def test_hqq_beats_rounding_in_large_blocks() -> None:
 
 def test_gptq_beats_rounding_on_inputs_that_go_together() -> None:
     x = (RNG.standard_normal((500, 12)) @ RNG.standard_normal((12, 96))).astype(np.float32)
-    found = gptq.quantize(W, 4, 32, x.T.astype(np.float64) @ x).matrix(32)
+    moments = x.T.astype(np.float64) @ x
+    found = gptq.quantize(W, 4, 32, moments, gptq.factor(moments)).matrix(32)
     rounded = rtn.quantize(W, 4, 32).matrix(32)
     assert relative(x @ found, x @ W) < 0.5 * relative(x @ rounded, x @ W)
+
+
+@pytest.mark.parametrize("rank", [1, 40, 96])
+def test_gptq_has_a_factor_for_inputs_of_any_rank(rank: int) -> None:
+    x = RNG.standard_normal((200, rank)) @ RNG.standard_normal((rank, 96))
+    moments = x.T @ x
+    found = gptq.factor(moments)
+    damped = moments + found.damping * np.mean(np.diag(moments)) * np.eye(96)
+    np.testing.assert_allclose(found.upper.T @ found.upper @ damped, np.eye(96), atol=1e-6)
+    assert found.damping == gptq.DAMPING[0]
+
+
+def test_moments_that_cannot_be_factored_take_more_damping_or_rounding_and_the_report_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    indefinite = np.diag(np.linspace(-0.5, 2, 96))  # rounding errors of large sums can do this
+    found = gptq.factor(indefinite)
+    assert found.damping == 1.0
+    broken = np.full((96, 96), np.nan)
+    nothing = gptq.factor(broken)
+    assert nothing.damping is None
+    rounded = gptq.quantize(W, 4, 32, broken, nothing)
+    np.testing.assert_array_equal(rounded.codes, rtn.quantize(W, 4, 32).codes)
+    for damping, remark in ((1.0, "damping 1"), (None, "rounded to nearest")):
+        fixed = gptq.Factor(np.eye(96), damping)
+        monkeypatch.setattr(gptq, "factor", lambda _, fixed=fixed: fixed)
+        text = "quantize{scheme=int4-weight, method=gptq}"
+        _, [record] = run(text, _model(BODIES["MatMul"]), [{"x": X}])
+        assert remark in record.report.detail["remarks"]["w"]
 
 
 def test_gptq_through_the_pipeline_uses_the_calibration_data_and_says_when_there_is_none() -> None:
