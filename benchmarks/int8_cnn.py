@@ -1,7 +1,7 @@
 """ResNet-50 and MobileNetV2 in static int8: optc beside every sensible setting of quantize_static.
 
-    python benchmarks/int8_cnn.py build --keep /tmp/int8      # minutes: models, calibration, errors
-    python benchmarks/int8_cnn.py time --keep /tmp/int8       # --rounds 5 --only resnet50
+    python benchmarks/int8_cnn.py build --keep build/int8      # minutes: models, calibration, errors
+    python benchmarks/int8_cnn.py time --keep build/int8       # --rounds 5 --only resnet50
 
 The weights are random, with batch norm statistics taken from data. Errors are relative to the float model,
 over images that calibration has not seen. Every timing is a fresh process with a bare ONNX Runtime session
@@ -13,14 +13,12 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import statistics
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import turns
 from rich.console import Console
 from rich.table import Table
 
@@ -28,21 +26,6 @@ INPUT, CALIBRATION, TEST = "pixel_values", 16, 16
 PIPELINE = "simplify, quantize{scheme=int8-static, calibrate=%s}, fuse"
 FORMATS, TYPES = ("QDQ", "QOperator"), ("U8S8", "U8U8", "S8S8")
 RANGES = ("MinMax", "Entropy", "Percentile")
-WORKER = """
-import sys, time
-import numpy as np, onnxruntime as ort
-session = ort.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
-x = {session.get_inputs()[0].name: np.load(sys.argv[2])}
-end, times = time.perf_counter() + 0.2, []
-while time.perf_counter() < end:
-    session.run(None, x)
-end = time.perf_counter() + float(sys.argv[3])
-while time.perf_counter() < end or len(times) < 10:
-    start = time.perf_counter()
-    session.run(None, x)
-    times.append(time.perf_counter() - start)
-print(float(np.median(times)))
-"""
 
 
 def main() -> None:
@@ -211,16 +194,12 @@ def measure(folder: Path, rounds: int, seconds: float, match: str) -> Table:
     errors = json.loads((folder / "errors.json").read_text())
     chosen = {key: path for key, path in contestants(folder) if match in key or key == "optc mse"}
     chosen = {key: path for key, path in chosen.items() if key == "optc mse" or "optc" not in key}
-    times: dict[str, list[float]] = {key: [] for key in chosen}
-    for turn in range(rounds):
-        for key in list(chosen) if turn % 2 == 0 else list(chosen)[::-1]:
-            command = [sys.executable, "-c", WORKER, chosen[key], folder / "x.npy", str(seconds)]
-            times[key].append(float(subprocess.run(command, capture_output=True, check=True).stdout))
+    x = {INPUT: np.load(folder / "x.npy")}
+    times = turns.take(chosen, [x], rounds=rounds, seconds=seconds)
     result = Table(folder.name, "ms", "time / optc", "error")
-    for key in sorted(chosen, key=lambda k: statistics.median(times[k])):
-        ratio = statistics.median(a / b for a, b in zip(times[key], times["optc mse"], strict=True))
-        milliseconds = f"{statistics.median(times[key]) * 1e3:.2f}"
-        result.add_row(key, milliseconds, f"{ratio:.3f}", f"{errors[key]:.4f}")
+    for key in sorted(chosen, key=lambda k: float(times.milliseconds(k)[0])):
+        ratio = np.median(times.seconds[key][:, 0] / times.seconds["optc mse"][:, 0])
+        result.add_row(key, f"{times.milliseconds(key)[0]:.2f}", f"{ratio:.3f}", f"{errors[key]:.4f}")
     return result
 
 

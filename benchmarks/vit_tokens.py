@@ -1,18 +1,18 @@
-"""ViT-B/16 with fewer tokens, in float and in int8: milliseconds at batch 1, contestants in turns.
+"""ViT-B/16 with fewer tokens, in float and in int8: milliseconds, contestants in turns.
 
-python benchmarks/vit_tokens.py [--rounds 3] [--threads 2]
+python benchmarks/vit_tokens.py [--rounds 3] [--batch 1]
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 import torch
+import turns
+from rich.console import Console
 from transformers import ViTConfig, ViTModel
 
 import optc
@@ -38,53 +38,39 @@ class Classifier(torch.nn.Module):
         return self.transformer(pixel_values=pixels).last_hidden_state[:, 0]
 
 
-def build(folder: Path) -> dict[str, Path]:
+def build(folder: Path, batch: int) -> dict[str, Path]:
     """The plain export and one artifact per pipeline; random weights, calibrated on noise."""
     torch.manual_seed(0)
-    model, pixels = Classifier().eval(), torch.randn(1, 3, 224, 224)
+    model, pixels = Classifier().eval(), torch.randn(batch, 3, 224, 224)
+    folder.mkdir(parents=True, exist_ok=True)
     plain = folder / "plain.onnx"
-    torch.onnx.export(model, (pixels,), plain, dynamo=True, external_data=True, verbose=False)
-    noise = np.random.default_rng(0).standard_normal((8, 3, 224, 224)).astype(np.float32)
+    if not plain.exists():
+        torch.onnx.export(model, (pixels,), plain, dynamo=True, external_data=True, verbose=False)
+    noise = np.random.default_rng(0).standard_normal((8 * batch, 3, 224, 224)).astype(np.float32)
     files = {"plain export": plain}
     for name, pipeline in PIPELINES.items():
         output = folder / name.replace(" ", "-")
-        calibration = {"pixels": noise}
-        optc.compile(model, (pixels,), pipeline=pipeline, gate=False, calibration=calibration, output=output)
         files[name] = output / "model.onnx"
+        if not files[name].exists():
+            calibration = {"pixels": noise}
+            optc.compile(
+                model, (pixels,), pipeline=pipeline, gate=False, calibration=calibration, output=output
+            )
     return files
-
-
-def median_ms(file: Path, threads: int, calls: int = 7) -> float:
-    """One fresh session."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    session = ort.InferenceSession(file, options)
-    feeds = {session.get_inputs()[0].name: np.zeros((1, 3, 224, 224), np.float32) + 0.1}
-    session.run(None, feeds)
-    times = []
-    for _ in range(calls):
-        start = time.perf_counter()
-        session.run(None, feeds)
-        times.append(1e3 * (time.perf_counter() - start))
-    return float(np.median(times))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--keep", type=Path, help="use or leave the models in this folder")
     given = parser.parse_args()
+    pixels = np.full((given.batch, 3, 224, 224), 0.1, np.float32)
     with tempfile.TemporaryDirectory() as folder:
-        files = build(Path(folder))
-        rounds = [
-            {name: median_ms(file, given.threads) for name, file in files.items()}
-            for _ in range(given.rounds)
-        ]
-    for name in files:
-        times = [each[name] for each in rounds]
-        ratios = [each["plain export"] / each[name] for each in rounds]
-        spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
-        print(f"{name:20} {np.median(times):7.1f} ms   {np.median(ratios):.2f}x ({spread})")
+        files = build(given.keep or Path(folder), given.batch)
+        times = turns.take(files, [{"pixels": pixels}], rounds=given.rounds, threads=given.threads)
+    Console(width=100).print(turns.table("ViT-B/16", times, [f"batch {given.batch}"], {}))
 
 
 if __name__ == "__main__":
