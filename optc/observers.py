@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Collection, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
 
-from optc import listing, oracle, verify
+from optc import listing, oracle, padded, verify
 from optc.allowance import Allowance
 from optc.passbase import Feeds
 from optc.pipeline import Record
@@ -73,7 +73,8 @@ class Compare:
     An exact pass that leaves float tolerance is undone: a result that moved is a defect, whatever it gains.
     Behind a lossy pass that cannot be asked: a value that moves by a rounding error may be quantized to the
     next code, and layer after layer that grows to the size of the loss itself. There an exact pass may not
-    make the error larger. A lossy pass is undone when its error is more than ``allowance`` allows.
+    make the error larger. A lossy pass is undone when its error is more than ``allowance`` allows. What the
+    model answers at padded tokens means nothing and is no part of the error of lossy passes.
 
     Args:
         unseen: indices of the samples that were kept from calibration; their error is taken apart as well.
@@ -94,24 +95,33 @@ class Compare:
     def start(self, model: ir.Model) -> None:
         """Runs the captured model once and keeps its outputs."""
         self.oracle = oracle.Oracle(model, self._samples)
+        self._captured = model.clone()
+
+    @cached_property
+    def padding(self) -> padded.Padding | None:
+        """Where the answers of the captured model mean nothing."""
+        return padded.find(self._captured, self._samples)
 
     def after(self, index: int, record: Record, model: ir.Model) -> str | None:
         """Notes the error in the record; a reason to undo when it is not allowed."""
         if not record.report.changed:
             return None
-        record.findings["error"], reason = self.judge(model, exact=record.step.exact)
         if not record.step.exact:
             self._lossy.append(record)
+        record.findings["error"], reason = self.judge(model, exact=record.step.exact)
         return reason
 
     def judge(self, model: ir.Model, *, exact: bool) -> tuple[dict[str, Any], str | None]:
         """The error of ``model`` against the captured one, and a reason to undo what caused it."""
         assert self.oracle is not None
-        found = self.oracle.judge(model, () if exact else self._unseen)
+        padding = self.padding if any(record.undone is None for record in self._lossy) else None
+        found = self.oracle.judge(model, () if exact else self._unseen, padding)
         if isinstance(found, oracle.Skipped):
             return {"skipped": found.reason}, None if exact else self._allowance.unjudged(found.reason)
         result, unseen = found
         error = dataclasses.asdict(result)
+        if padding is not None:
+            error["left_out"] = str(padding)
         if unseen is not None:
             error["unseen"] = dataclasses.asdict(unseen)
         if not exact:
@@ -123,7 +133,7 @@ class Compare:
     def _lost(self) -> float:
         """The relative error after the last lossy pass that was not undone."""
         for record in reversed(self._lossy):
-            if record.undone is None and isinstance(error := record.findings["error"], dict):
+            if record.undone is None and isinstance(error := record.findings.get("error"), dict):
                 return float(error.get("rel_l2", 0.0))
         return 0.0
 

@@ -12,6 +12,7 @@ import onnx_ir as ir
 from optc.difference import Comparison, Difference, difference
 from optc.errors import VerifyError
 from optc.holdout import Spread, Unseen
+from optc.padded import Padding
 from optc.session import ORT_ERRORS, open_session, run_session
 from optc.spool import Spool
 
@@ -69,15 +70,21 @@ class Oracle:
         return found if isinstance(found, Skipped) else found[0]
 
     def judge(
-        self, model: ir.Model, unseen: Collection[int] = ()
+        self, model: ir.Model, unseen: Collection[int] = (), padding: Padding | None = None
     ) -> tuple[Difference, Unseen | None] | Skipped:
-        """As `compare`, and the error of the samples with the indices ``unseen`` by themselves."""
+        """As `compare`, and the error of the samples with the indices ``unseen`` by themselves.
+
+        Answers at ``padding`` are left out.
+        """
         if self.skipped is not None:
             return self.skipped
         comparison, apart = Comparison(), Spread()
         actual_outputs = _run_all(model, self._samples)
         try:
             for number, (expected, actual) in enumerate(zip(self._expected, actual_outputs, strict=True)):
+                if padding is not None:
+                    feeds = self._samples[number]
+                    expected, actual = padding.without(feeds, expected), padding.without(feeds, actual)
                 comparison.add(expected, actual)
                 if number in unseen:
                     apart.add(expected, actual)
