@@ -40,6 +40,52 @@ class Input:
         return self.type.startswith("optional(")
 
 
+class Interface:
+    """The inputs of a program, and what has to be looked at in every call.
+
+    A call of a small model takes as long as a few dozen lines of Python, so feeds that fit are let through on
+    a glance, and only what looks odd, or what the runtime refuses, is checked thoroughly.
+    """
+
+    def __init__(self, inputs: Sequence[Input]) -> None:
+        self.inputs = tuple(inputs)
+        tensors = all(i.type.startswith("tensor(") for i in inputs)
+        self._dtypes = {i.name: next(iter(_dtypes(i.type)), None) for i in inputs} if tensors else None
+        self._ties = _ties(inputs)
+
+    def looks_fit(self, feeds: Mapping[str, Any]) -> bool:
+        """Whether the feeds are as a program takes them, but for ranks and fixed dimensions.
+
+        Those the runtime checks itself; it does not check that equal names are equal sizes.
+        """
+        if self._dtypes is None or len(feeds) != len(self._dtypes):
+            return False
+        for name, dtype in self._dtypes.items():
+            value = feeds.get(name)
+            if type(value) is not np.ndarray or value.dtype != dtype or not value.flags.c_contiguous:
+                return False
+        return all(_agree(feeds, tie) for tie in self._ties)
+
+    def check(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
+        """As `check_feeds`."""
+        return check_feeds(self.inputs, feeds)
+
+
+def _ties(inputs: Sequence[Input]) -> list[list[tuple[str, int]]]:
+    """The axes (input, number) that share a named dimension, per name that occurs more than once."""
+    axes: dict[str, list[tuple[str, int]]] = {}
+    for each in inputs:
+        for axis, dim in enumerate(each.dims or ()):
+            if isinstance(dim, str) and dim.isidentifier():
+                axes.setdefault(dim, []).append((each.name, axis))
+    return [found for found in axes.values() if len(found) > 1]
+
+
+def _agree(feeds: Mapping[str, np.ndarray], tie: list[tuple[str, int]]) -> bool:
+    sizes = {feeds[name].shape[axis : axis + 1] for name, axis in tie}
+    return len(sizes) == 1 and () not in sizes
+
+
 def check_feeds(inputs: Sequence[Input], feeds: Mapping[str, Any]) -> dict[str, Any]:
     """The feeds, contiguous and of numpy types.
 

@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime as ort
 
 from optc.codegen.ort.emit import MODEL
-from optc.codegen.ort.interface import Input, check_feeds
+from optc.codegen.ort.interface import Input, Interface
 from optc.codegen.ort.options import DEFAULTS, session_options
 from optc.errors import UserError
 from optc.ortvalues import has_numpy_type
@@ -27,7 +27,7 @@ class Program:
 
     def __init__(self, session: ort.InferenceSession) -> None:
         self._session = session
-        self.inputs = [Input.of(arg) for arg in session.get_inputs()]
+        self._interface = Interface([Input.of(arg) for arg in session.get_inputs()])
         self.outputs: Sequence[str] = [arg.name for arg in session.get_outputs()]
         args = (*session.get_inputs(), *session.get_outputs())
         self._plain = all(has_numpy_type(arg.type) for arg in args)
@@ -41,12 +41,14 @@ class Program:
         Raises:
             UserError: names, types, ranks or fixed dimensions of the feeds do not fit.
         """
-        arrays = check_feeds(self.inputs, feeds)
+        fits = self._plain and self._interface.looks_fit(feeds)
+        arrays = dict(feeds) if fits else self._interface.check(feeds)
         try:
             if not self._plain:
                 return run_session(self._session, arrays)
             results = self._session.run(self.outputs, arrays)
         except ORT_ERRORS as error:
+            arrays = self._interface.check(feeds)  # the better message, where the feeds are to blame
             shapes = ", ".join(f"{n} {np.shape(a)}" for n, a in arrays.items() if isinstance(a, np.ndarray))
             raise UserError(
                 f"the program failed on these inputs: {error}",
