@@ -74,7 +74,8 @@ def compile(
 
     Args:
         source: nn.Module, ExportedProgram, GraphModule, path, ``package.module:factory`` text,
-            onnx.ModelProto or onnx_ir.Model. It is not changed.
+            onnx.ModelProto or onnx_ir.Model, none of which is changed; or what `capture` gave, which is
+            used up.
         example_inputs: what a module is called with; optional for an ONNX model.
         target: name of the target.
         pipeline: pipeline text (or a Pipeline) instead of a level.
@@ -126,8 +127,12 @@ def compile(
     request.target.check_options(request.target_options)
     if output is not None:
         Artifact.check_destination(Path(output))
-    captured = capture(
-        source, example_inputs, dynamic_shapes=dynamic_shapes, inputs=inputs, seed=seed, progress=progress
+    captured = (
+        source
+        if isinstance(source, Captured)
+        else capture(
+            source, example_inputs, dynamic_shapes=dynamic_shapes, inputs=inputs, seed=seed, progress=progress
+        )
     )
     artifact = _compile(captured, request, calibration, dump, progress)
     if output is not None:

@@ -106,7 +106,11 @@ def run_pass(step: Pass, model: ir.Model, ctx: Context, fusing: Pass | None = No
 
 def _run(step: Pass, model: ir.Model, ctx: Context) -> Report:
     ctx.trail.starting(step.name, model, exact=step.exact)
-    return step.run(model, ctx)
+    try:
+        return step.run(model, ctx)
+    except Exception as error:
+        error.add_note(f"in the pass {step.name!r}")
+        raise
 
 
 def _has_functions(model: ir.Model) -> bool:

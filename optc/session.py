@@ -12,9 +12,9 @@ from typing import Any
 
 import onnx_ir as ir
 import onnxruntime as ort
-from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
 
-from optc.errors import OptcError
+from optc.errors import UserError
+from optc.ort_errors import ORT_ERRORS as ORT_ERRORS
 from optc.ortvalues import has_numpy_type, to_numpy, to_ortvalue
 
 # Smaller tensors stay in the model: shapes and axes live in them, and shape inference must read those.
@@ -30,13 +30,6 @@ _WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 # Types whose memory is not an array of numbers, or that ONNX Runtime does not take from numpy.
 _KEPT_TYPES = frozenset(
     {ir.DataType.STRING, ir.DataType.UNDEFINED, ir.DataType.COMPLEX64, ir.DataType.COMPLEX128}
-)
-
-# What ONNX Runtime raises when it cannot load or run a model, or does not accept the inputs.
-ORT_ERRORS: tuple[type[Exception], ...] = (
-    *(kind for kind in vars(ort_state).values() if isinstance(kind, type) and issubclass(kind, Exception)),
-    RuntimeError,
-    ValueError,
 )
 
 
@@ -60,7 +53,7 @@ def open_session(
         options: ``SessionOptions`` attributes, or configuration entries (the keys with a dot).
 
     Raises:
-        OptcError: the model without its weights is larger than protobuf allows.
+        UserError: the model without its weights is larger than protobuf allows.
         Exception: whatever ONNX Runtime says of a model that it cannot load.
     """
     session_options = _session_options(threads, optimize, options or {})
@@ -139,7 +132,7 @@ def detach(model: ir.Model, place: Callable[[ir.TensorProtocol, str], ir.Externa
         place: given a weight and its name, says where the session finds it.
 
     Raises:
-        OptcError: the model without its weights is larger than protobuf allows.
+        UserError: the model without its weights is larger than protobuf allows.
     """
     bare = model.clone()  # graph and nodes are new, tensors are shared
     _drop_unused_initializers(bare.graph)
@@ -152,7 +145,7 @@ def detach(model: ir.Model, place: Callable[[ir.TensorProtocol, str], ir.Externa
     _load_external_tensors(bare, detached)
     proto = ir.to_proto(bare)
     if proto.ByteSize() > _MAX_PROTO_BYTES:
-        raise OptcError("the model is over 2 GB even without its weights, more than ONNX Runtime takes")
+        raise UserError("the model is over 2 GB even without its weights, more than ONNX Runtime takes")
     content: bytes = proto.SerializeToString()
     return content
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from optc.errors import OptcError, UserError
+
+if TYPE_CHECKING:
+    from .graph import Graph
 
 
 class Unsupported(Exception):
@@ -29,6 +32,24 @@ def check_arguments(arguments: Iterable[Any]) -> None:
             raise Unsupported("a tensor is sparse or quantized")
         if type(value) not in (torch.Tensor, torch.nn.Parameter, torch.nn.Buffer):
             raise Unsupported(f"a tensor is of the class {type(value).__name__}")
+
+
+def internal_error(error: Exception, graph: Graph) -> OptcError:
+    """What to raise instead of an error that is a defect of ours, chained with ``from error``."""
+    lines = str(error).strip().splitlines() or [""]
+    where = graph.where()
+    return OptcError(
+        "\n".join(
+            [
+                f"a pass failed on a graph of {graph.operators()} operators",
+                f"  {type(error).__name__}: {lines[0]}",
+                *(f"  {note}" for note in getattr(error, "__notes__", ())),
+                *([f"  where: {where}"] if where else []),
+                "  This is a defect of optc, not of your model: please report it with the full trace.",
+                '  do:    compile without passes, options={"level": 0}, or leave the backend out',
+            ]
+        )
+    )
 
 
 def reason_of(error: Exception) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from optc.errors import OptcError
+from optc.errors import OptcError, UserError
+from optc.ort_errors import ORT_ERRORS, ORT_FAILURES
 
 from .alone import alone
-from .because import Unsupported, check_arguments, reason_of
+from .because import Unsupported, check_arguments, internal_error, reason_of
 from .cache import Cache, find_cache
 from .counts import COUNTERS
 from .executable import Executable
@@ -24,7 +26,14 @@ from .key import Unkeyed, key_of
 from .options import Options
 
 if TYPE_CHECKING:
+    from optc.capture import Captured
+
     from .plan import Plan
+
+
+# A cached executable that is not what it should be, and what cannot be compiled through no fault of a pass.
+_UNREADABLE: tuple[type[Exception], ...] = (TypeError, *ORT_ERRORS)
+_REFUSALS: tuple[type[Exception], ...] = (UserError, *ORT_FAILURES)
 
 
 @dataclass(frozen=True)
@@ -58,6 +67,7 @@ def build(graph: Graph, arguments: Sequence[Any], options: Options) -> Built:
     Raises:
         Unsupported: the graph must run in eager mode; the text says why.
         UserError: an option is wrong.
+        OptcError: a pass failed.
     """
     cache = find_cache(options.cache)
     key = _key(graph, arguments, options) if cache is not None else None
@@ -67,24 +77,28 @@ def build(graph: Graph, arguments: Sequence[Any], options: Options) -> Built:
             return found
         COUNTERS.add("cache_misses")
     options.check_pipeline()
-    try:
-        with alone():
-            return _made(graph, arguments, options, cache, key)
-    except Exception as error:
-        raise Unsupported(reason_of(error)) from error
+    with alone():
+        return _made(graph, arguments, options, cache, key)
 
 
 def _made(
     graph: Graph, arguments: Sequence[Any], options: Options, cache: Cache | None, key: str | None
 ) -> Built:
-    from .analysis import Analysis
-    from .plan import make_plan
-
     check_arguments(arguments)
-    plan = make_plan(graph, Analysis(graph.module, arguments))
+    plan = _plan(graph, arguments)
     if not plan.computed:
         return Built(plan, None, False, None, None)
-    emit = _compile(graph, plan, arguments, options)
+    emit = _compiled(graph, _capture(graph, plan, arguments), options)
+    try:
+        return _stored(plan, emit, options, cache, key)
+    except ORT_ERRORS as error:
+        raise Unsupported(reason_of(error)) from error
+
+
+def _stored(
+    plan: Plan, emit: Callable[[Path], list[str]], options: Options, cache: Cache | None, key: str | None
+) -> Built:
+    """Writes the program, into the cache if there is one, and opens it; raises what ONNX Runtime raises."""
     if cache is not None and key is not None:
         entry = cache.write(key, plan.to_json(), emit)
         if entry is not None and (executable := _opened(entry, options)) is not None:
@@ -110,7 +124,7 @@ def _from_cache(cache: Cache, key: str, options: Options) -> Built | None:
     directory, text = found
     try:
         return Built(Plan.from_json(text), _open(directory, options), False, key, cache)
-    except Exception:  # whatever is wrong with it, compiling anew puts it right, or fails and says why
+    except _UNREADABLE:  # compiling anew puts it right, or fails and says why
         cache.forget(key)
         return None
 
@@ -130,36 +144,69 @@ def _open(directory: Path, options: Options) -> Executable:
     return Executable.open(directory, {**options.target_options, "threads": threads})
 
 
-def _compile(graph: Graph, plan: Plan, arguments: Sequence[Any], options: Options) -> Any:
-    """Compiles, and returns what writes the program into a directory."""
-    import optc
-    from optc import registry
+def _plan(graph: Graph, arguments: Sequence[Any]) -> Plan:
+    from .analysis import Analysis
+    from .plan import make_plan
+
+    try:
+        return make_plan(graph, Analysis(graph.module, arguments))
+    except Exception as error:  # whatever an operator raises that does not run without data
+        raise Unsupported(reason_of(error)) from error
+
+
+def _capture(graph: Graph, plan: Plan, arguments: Sequence[Any]) -> Captured:
+    from optc.capture import capture
 
     from .functional import Functional
 
-    module = Functional(graph, plan, arguments)
-    with torch.inference_mode(False), torch.no_grad():
-        artifact = optc.compile(
-            module,
-            module.example(arguments),
-            dynamic_shapes=module.dynamic_shapes(),
-            level=options.level,
-            pipeline=options.pipeline,
-            max_error=options.max_error,
-            gate=options.gate,
-            gate_seconds=options.gate_seconds,
-            seed=options.seed,
-            threads=options.threads or torch.get_num_threads(),
-            target_options=options.target_options,
-        )
-    _check_inputs(artifact.model, len(module.indices))
+    try:
+        module = Functional(graph, plan, arguments)
+        with _exportable():
+            captured = capture(module, module.example(arguments), dynamic_shapes=module.dynamic_shapes())
+    except Exception as error:  # exporters raise all kinds
+        raise Unsupported(reason_of(error)) from error
+    found, expected = len(captured.model.graph.inputs), len(module.indices)
+    if found != expected:
+        raise OptcError(f"the captured graph has {found} inputs instead of {expected}")
+    return captured
+
+
+def _compiled(graph: Graph, captured: Captured, options: Options) -> Callable[[Path], list[str]]:
+    """Runs the passes, and returns what writes the program into a directory.
+
+    Raises:
+        Unsupported: the target or the runtime cannot do what the graph needs.
+        OptcError: a pass failed. That is a defect, which eager mode must not hide.
+    """
+    import optc
+    from optc import registry
+
+    try:
+        with _exportable():
+            artifact = optc.compile(
+                captured,
+                level=options.level,
+                pipeline=options.pipeline,
+                max_error=options.max_error,
+                gate=options.gate,
+                gate_seconds=options.gate_seconds,
+                seed=options.seed,
+                threads=options.threads or torch.get_num_threads(),
+                target_options=options.target_options,
+            )
+    except _REFUSALS as error:
+        raise Unsupported(reason_of(error)) from error
+    except Exception as error:
+        raise internal_error(error, graph) from error
     return partial(_emit, registry.find_target("cpu"), artifact.model, artifact.manifest.options)
+
+
+@contextmanager
+def _exportable() -> Iterator[None]:
+    """Outside of autograd and of inference mode, where torch.export is at home."""
+    with torch.inference_mode(False), torch.no_grad():
+        yield
 
 
 def _emit(target: Any, model: Any, options: Any, directory: Path) -> list[str]:
     return list(target.emit(model, directory, options))
-
-
-def _check_inputs(model: Any, expected: int) -> None:
-    if len(model.graph.inputs) != expected:
-        raise OptcError(f"the captured graph has {len(model.graph.inputs)} inputs instead of {expected}")

@@ -51,6 +51,7 @@ class Compiled:
 
         Raises:
             UserError: the results would need gradients, or an option is wrong.
+            OptcError: a pass failed on the graph.
         """
         variant = self._last
         if variant is None or not variant.fits(arguments):

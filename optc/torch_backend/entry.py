@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from torch import fx
@@ -19,7 +20,7 @@ def optc(
     *,
     options: Mapping[str, Any] | None = None,
     mode: str | None = None,
-) -> Compiled:
+) -> Callable[..., Any]:
     """Compiles a graph of dynamo for inference on the CPU.
 
     Args:
@@ -27,10 +28,20 @@ def optc(
         example_inputs: tensors and numbers, in the order of the placeholders.
         options: see `Options`.
 
-    Raises:
-        UserError: there is no such option, or its value cannot be one.
+    A wrong option or mode is a UserError at the first call: what is raised here, torch would wrap.
     """
+    try:
+        return Compiled(module, example_inputs, _checked(options, mode))
+    except UserError as error:
+        return partial(_refuse, error)
+
+
+def _checked(options: Mapping[str, Any] | None, mode: str | None) -> Options:
     if mode not in (None, "default"):
         hint = 'leave it out; options={"level": 2} asks for more'
         raise UserError(f"the backend 'optc' has no mode {mode!r}", where="torch.compile", hint=hint)
-    return Compiled(module, example_inputs, Options.parse(options))
+    return Options.parse(options)
+
+
+def _refuse(error: UserError, *arguments: Any) -> Any:
+    raise error

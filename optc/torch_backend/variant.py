@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from optc.ort_errors import ORT_ERRORS
+
 from .answer import Answer
 from .because import Unsupported, reason_of
 from .build import Built
@@ -67,7 +69,7 @@ class Variant:
         """
         try:
             return self._answer(arguments)
-        except RuntimeError as error:
+        except ORT_ERRORS as error:
             raise Unsupported(f"the runtime failed: {reason_of(error)}") from error
 
     def forget(self) -> None:

@@ -6,12 +6,15 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import onnx_ir as ir
 import pytest
 import torch
 from side_by_side import X, agree, same
 from torch import nn
 
 import optc
+from optc import driver
+from optc.ort_errors import ORT_FAILURES
 from optc.torch_backend import FallbackWarning, Stats, reset_stats, stats
 
 
@@ -87,6 +90,72 @@ def test_a_wrong_executable_is_found_by_the_first_call(monkeypatch: pytest.Monke
     monkeypatch.setattr(Executable, "__call__", lambda self, values: [t + 1 for t in right(self, values)])
     with pytest.warns(FallbackWarning, match="is not right here: result 0 has a relative error"):
         agree(lambda x: x * 2, (X,))
+
+
+class Careless(optc.Pass):
+    """Fails, as a pass with a defect does."""
+
+    name = "careless"
+
+    def run(self, model: ir.Model, ctx: optc.Context) -> optc.Report:
+        raise KeyError("a value that is gone")
+
+
+class Breaking(optc.Pass):
+    """Leaves a value without its type."""
+
+    name = "breaking"
+
+    def run(self, model: ir.Model, ctx: optc.Context) -> optc.Report:
+        for node in model.graph:
+            node.outputs[0].type = None
+        return optc.Report(changed=True)
+
+
+@pytest.mark.parametrize(
+    "step,text",
+    [
+        pytest.param(Careless, "KeyError: 'a value that is gone'\n  in the pass 'careless'", id="raises"),
+        pytest.param(Breaking, "VerifyError: after pass 'breaking'", id="invalid"),
+    ],
+)
+def test_a_pass_that_fails_is_no_fallback(
+    step: type[optc.Pass], text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Eager mode would hide a defect of the compiler behind right answers."""
+    monkeypatch.setattr(driver, "choose_pipeline", lambda *_: optc.Pipeline((step(),)))
+    compiled = torch.compile(lambda x: x * 2 + 1, backend="optc")
+    with torch.no_grad(), pytest.raises(optc.OptcError) as caught:
+        compiled(X)
+    assert not isinstance(caught.value, optc.UserError)
+    assert text in str(caught.value) and "defect of optc" in str(caught.value)
+    assert "test_compile_refused.py" in str(caught.value)
+    assert stats() == Stats()
+
+
+def test_what_the_target_cannot_do_falls_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> Any:
+        raise optc.UserError("the target has no such machine")
+
+    monkeypatch.setattr(driver, "choose_pipeline", refuse)
+    with pytest.warns(FallbackWarning, match="no such machine"):
+        found = agree(lambda x: x * 2 + 1, (X,))
+    assert found.fallbacks == 1
+
+
+@pytest.mark.parametrize("error", [*ORT_FAILURES[:1], RuntimeError], ids=lambda error: error.__name__)
+def test_a_runtime_that_fails_leaves_the_call_to_eager_mode(
+    error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from optc.torch_backend.executable import Executable
+
+    def fail(*_: Any) -> Any:
+        raise error("no memory")
+
+    monkeypatch.setattr(Executable, "__call__", fail)
+    with pytest.warns(FallbackWarning, match="the runtime failed: .*no memory"):
+        found = agree(lambda x: x.add_(1) * 2, (X,))
+    assert (found.fallbacks, found.eager_calls) == (1, 1)
 
 
 def test_gradients_are_refused() -> None:
