@@ -62,6 +62,11 @@ def compile_command(
         typer.Option("--gate/--no-gate", help="Measure, and undo what does not pay."),
     ] = None,
     gate_seconds: Annotated[float, typer.Option(help="Time budget of the gate.")] = 30.0,
+    curve: Annotated[
+        bool,
+        typer.Option("--curve", help="Show error against latency for weaker and stronger lossy passes."),
+    ] = False,
+    curve_seconds: Annotated[float, typer.Option(min=0.0, help="Time budget of the curve.")] = 30.0,
     decisions: Annotated[
         Path | None,
         typer.Option(help="An earlier artifact whose gate decisions are used again, unmeasured."),
@@ -93,6 +98,8 @@ def compile_command(
             max_drop=max_drop,
             gate=gate,
             gate_seconds=gate_seconds,
+            curve=curve,
+            curve_seconds=curve_seconds,
             decisions=decisions,
             dump=dump,
             validate=validate,

@@ -9,6 +9,7 @@ from typing import Any
 
 import onnx_ir as ir
 
+from optc import curve as curve_of
 from optc import data, gate, gating, holdout, lossy, manifest, observers, opsets, registry, report, verify
 from optc.allowance import Allowance
 from optc.artifact import Artifact
@@ -41,6 +42,7 @@ class Request:
     validate: bool
     metric: Callable[..., float] | None
     max_drop: float | None
+    curve_seconds: float | None  # None: no curve was asked for
     threads: int
     seed: int
     target_options: Mapping[str, Any] = field(default_factory=dict)
@@ -60,6 +62,8 @@ def compile(
     max_drop: float | None = None,
     gate: bool | None = None,
     gate_seconds: float = 30.0,
+    curve: bool = False,
+    curve_seconds: float = 30.0,
     seed: int = 0,
     threads: int | None = None,
     target_options: Mapping[str, Any] | None = None,
@@ -90,6 +94,9 @@ def compile(
         gate: measure on this machine and undo what does not pay; None is yes for levels and no for an
             explicit pipeline.
         gate_seconds: time budget of the gate.
+        curve: also compile weaker and stronger settings of merge-tokens, skip-layers and the like, and put
+            their errors (and metrics) against measured latency into the report; the artifact is the same.
+        curve_seconds: time budget of that.
         seed: of everything random.
         threads: to run and to measure with; None is the number of physical cores.
         target_options: options of the target.
@@ -120,11 +127,14 @@ def compile(
         validate=validate,
         metric=metric,
         max_drop=max_drop,
+        curve_seconds=curve_seconds if curve else None,
         threads=threads if threads is not None else physical_cores(),
         seed=seed,
         target_options=dict(target_options or {}),
     )
     request.target.check_options(request.target_options)
+    if curve:
+        curve_of.check(request.pipeline)
     if output is not None:
         Artifact.check_destination(Path(output))
     captured = (
@@ -223,6 +233,8 @@ def _compile(
     else:
         outcome = gating.ungated(request.decisions or {}, plain, model, records)
     ctx, records = replace(ctx, lowerings=outcome.lowerings), outcome.records
+    judge = curve_of.Judge(compare, metric, request.allowance.max_error, request.max_drop)
+    curves = curve_of.curves(records, plain, ctx, judge, programs=programs, seconds=request.curve_seconds)
     model, legalized = _legalize(outcome.model, ctx, watchers, len(records))
     verify.verify(model, target=request.target, after="legalize")
     error, _ = compare.judge(model, exact=False)
@@ -237,6 +249,7 @@ def _compile(
         "opset": raised,
         "passes": [report.entry(record) for record in records],
         **({"validation": validator.summary()} if validator is not None else {}),
+        **({"curves": curves} if curves else {}),
         "final": report.whole(
             records,
             error=error,

@@ -15,6 +15,8 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 from rich.text import Text
 
+from optc import curve_view
+
 _REASONS_SHOWN = 6
 
 
@@ -23,6 +25,7 @@ def render(report: Mapping[str, Any], directory: Path | None = None) -> Renderab
     parts: list[RenderableType] = [_header(report), _passes(report)]
     if decisions := _decisions(report):
         parts.append(decisions)
+    parts += [curve_view.render(found) for found in report.get("curves", ())]
     if skipped := _skipped(report):
         parts.append(skipped)
     parts += [Text(f"note: {note}", style="dim") for note in report["final"]["detail"].get("notes", ())]

@@ -81,6 +81,13 @@ class Pass(ABC):
     def run(self, model: ir.Model, ctx: Context) -> Report:
         """Rewrites ``model`` in place."""
 
+    def scaled(self, strength: float) -> Pass | None:
+        """The same pass doing ``strength`` times as much, for the curve of what that costs and buys.
+
+        0 does nothing, and 1 does as much as this one. None: the pass has no such thing.
+        """
+        return None
+
     def options(self) -> dict[str, Any]:
         """The options that differ from their defaults, by their text name."""
         return {

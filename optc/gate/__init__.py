@@ -45,6 +45,7 @@ __all__ = [
     "feeds_by_shape",
     "middle",
     "pays",
+    "usable",
 ]
 
 
@@ -72,15 +73,15 @@ def choose(
         seconds: time budget. One session of the artifact and of plain is measured even if that takes longer.
         progress: told what is measured, and the fraction of the budget that is spent.
     """
-    usable = _usable(plain, prepare, feeds, seconds, clock)
-    if not usable:
+    shapes = usable(plain, prepare, feeds, seconds, clock)
+    if not shapes:
         entry = Entry("artifact", "kept", "not measured: the captured model runs at none of the shapes")
         return GateResult({family: names[0] for family, names in families.items()}, (entry,))
 
     def build(which: Candidate) -> ir.Model:
         return plain if which is None else legalized(dict(which))
 
-    contest = Contest(build, usable, prepare=prepare, seed=seed, clock=clock)
+    contest = Contest(build, shapes, prepare=prepare, seed=seed, clock=clock)
     return Search(
         families,
         contest,
@@ -116,15 +117,15 @@ def pays(
         seconds: time budget. Two sessions of each program are measured even if that takes longer: one has no
             interval.
     """
-    usable = _usable(before, prepare, feeds, seconds, clock)
-    if not usable:
+    shapes = usable(before, prepare, feeds, seconds, clock)
+    if not shapes:
         reason = "not measured: the model runs at none of the shapes, and what costs accuracy has to pay"
         return Judgement(Entry(what, "undone", reason))
     changed = {name: candidate({what: name}) for name in after}
     builders = {which: after[name] for name, which in changed.items()}
     contest = Contest(
         lambda which: before if which is None else builders[which](),
-        usable,
+        shapes,
         prepare=prepare,
         seed=seed,
         clock=clock,
@@ -136,29 +137,29 @@ def pays(
     return min(found, key=lambda each: (each.entry.verdict == "undone", each.entry.ratio))
 
 
-def _usable(
+def usable(
     model: ir.Model,
     prepare: Prepare,
     feeds: Mapping[str, Feeds],
     seconds: float,
-    clock: Clock,
+    clock: Clock = time.perf_counter,
 ) -> dict[str, Feeds]:
     """The shapes that the model accepts and the time budget allows.
 
     Ranges that a model does not declare are found out by asking; of the shapes that take long, only the
     first is left.
     """
-    usable: dict[str, Feeds] = {}
+    found: dict[str, Feeds] = {}
     try:
         program = prepare(model).open()
     except ORT_ERRORS:
-        return usable
+        return found
     for shape, values in feeds.items():
         started = clock()
         try:
             program(values)
         except ORT_ERRORS:
             continue
-        if not usable or clock() - started <= seconds / _CALLS_IN_BUDGET:
-            usable[shape] = values
-    return usable
+        if not found or clock() - started <= seconds / _CALLS_IN_BUDGET:
+            found[shape] = values
+    return found

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from . import plots, tables
+from . import curves, plots, tables
 from .style import CSS
 
 __all__ = ["page"]
@@ -24,6 +24,7 @@ def page(report: Mapping[str, Any]) -> str:
     sections = [
         _section("What each pass did", tables.ledger(report)),
         _section("By pass", _by_pass(report["passes"])),
+        *(_section(curves.title(each), curves.section(each)) for each in report.get("curves", ())),
         _section("Where the time goes", _operators(detail)),
         _section("What the gate measured", tables.gate(detail["gate"]) if detail.get("gate") else ""),
         _section("What was left alone, and why", tables.left_alone(report)),

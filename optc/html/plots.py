@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from typing import Any
 
@@ -11,6 +12,17 @@ _WIDTH, _ROW = 420, 22
 _LABEL = 130  # left of the bars
 _VALUE = 74  # right of them
 _NAMED = 4  # points of the roofline that have their name beside them
+
+
+@dataclass(frozen=True)
+class Tradeoff:
+    """A setting: what it costs (y) where it takes x, what is written at it and when pointed at."""
+
+    name: str
+    x: float
+    y: float
+    asked: bool
+    tip: str
 
 
 def bars(
@@ -77,6 +89,33 @@ def roofline(title: str, machine: Mapping[str, float], ops: Sequence[Mapping[str
     return _figure(title, parts, height)
 
 
+def tradeoff(
+    title: str, points: Sequence[Tradeoff], *, limit: float | None = None, limit_name: str = ""
+) -> str:
+    """Points along a line, in their order; the one that was asked for is filled. Both axes linear."""
+    width, height, left, bottom = _WIDTH, 250, 52, 224
+    range_x = _range([point.x for point in points])
+    range_y = _range([point.y for point in points] + ([] if limit is None else [limit]))
+    x, y = _linear_axis(range_x, left, width - 8), _linear_axis(range_y, bottom, 8)
+    parts = []
+    for at in _ticks(range_x):
+        parts.append(f'<line class="axis" x1="{x(at):.1f}" y1="8" x2="{x(at):.1f}" y2="{bottom}"/>')
+        parts.append(_text(x(at), bottom + 14, f"{at:g}", anchor="middle", soft=True))
+    for at in _ticks(range_y):
+        parts.append(f'<line class="axis" x1="{left}" y1="{y(at):.1f}" x2="{width - 8}" y2="{y(at):.1f}"/>')
+        parts.append(_text(left - 5, y(at) + 4, f"{at:g}", anchor="end", soft=True))
+    if limit is not None:
+        parts.append(f'<polyline class="roof" points="{left},{y(limit):.1f} {width - 8},{y(limit):.1f}"/>')
+        parts.append(_text(width - 10, y(limit) - 5, limit_name, anchor="end", soft=True))
+    line = " ".join(f"{x(point.x):.1f},{y(point.y):.1f}" for point in points)
+    parts.append(f'<polyline class="line" points="{line}"/>')
+    for point in points:
+        kind, place = "after" if point.asked else "hollow", f'cx="{x(point.x):.1f}" cy="{y(point.y):.1f}"'
+        parts.append(f'<circle class="{kind}" {place} r="5"><title>{escape(point.tip)}</title></circle>')
+        parts.append(_text(x(point.x), y(point.y) - 10, point.name, anchor="middle"))
+    return _figure(title, parts, height)
+
+
 def _grid(
     x: Callable[[float], float],
     y: Callable[[float], float],
@@ -100,6 +139,26 @@ def _grid(
 def _log_axis(low: float, high: float, start: float, end: float) -> Callable[[float], float]:
     span = math.log(high / low)
     return lambda value: start + (end - start) * math.log(value / low) / span
+
+
+def _linear_axis(between: tuple[float, float], start: float, end: float) -> Callable[[float], float]:
+    low, high = between
+    return lambda value: start + (end - start) * (value - low) / (high - low)
+
+
+def _range(values: Sequence[float]) -> tuple[float, float]:
+    """Around all values, with room for what is written at them."""
+    low, high = min(values), max(values)
+    room = 0.18 * (high - low) or 0.1 * abs(high) or 1.0
+    return low - room, high + room
+
+
+def _ticks(between: tuple[float, float]) -> list[float]:
+    """Three to seven round numbers."""
+    low, high = between
+    power = 10.0 ** math.floor(math.log10((high - low) / 3))
+    step = next(size for size in (5 * power, 2 * power, power) if (high - low) / size >= 3)
+    return [round(number * step, 12) for number in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
 def _linear_scale(values: Sequence[float]) -> Callable[[float], float]:

@@ -34,13 +34,16 @@ th { text-align: left; font-weight: 600; color: var(--soft); font-size: .82rem; 
 th, td { padding: .45rem .6rem; border-bottom: 1px solid var(--line); vertical-align: top; }
 tr:last-child td { border-bottom: 0; }
 td.n, th.n { text-align: right; white-space: nowrap; }
-tr.total td { font-weight: 600; }
+tr.total td, tr.asked td { font-weight: 600; }
+.box:focus-visible, summary:focus-visible { outline: 2px solid var(--after); outline-offset: 2px; }
 code { font: .86em ui-monospace, monospace; }
 .good { color: var(--good); } .bad { color: var(--bad); } .warn { color: var(--warn); }
 svg { display: block; width: 100%; height: auto; overflow: visible; }
 svg text { fill: var(--ink); font: 11px system-ui, sans-serif; }
 svg .soft { fill: var(--soft); }
 svg .before { fill: var(--before); } svg .after { fill: var(--after); }
+svg .line { stroke: var(--after); fill: none; opacity: .55; }
+svg .hollow { fill: var(--card); stroke: var(--after); stroke-width: 1.8; }
 svg .axis { stroke: var(--line); } svg .roof { stroke: var(--warn); fill: none; stroke-width: 1.5; }
 figcaption { margin-bottom: .5rem; font-size: .85rem; }
 details { margin: .35rem 0; } summary { cursor: pointer; }

@@ -29,6 +29,41 @@ def gate(rows: Sequence[Mapping[str, Any]]) -> str:
     return _table(("what", "time ratio (95%)", "verdict"), lines, numbers=0)
 
 
+def curve(found: Mapping[str, Any]) -> str:
+    """One row per setting; a column of milliseconds and one of the gain for every shape that was timed."""
+    points = found["points"]
+    shapes = list(points[0]["latency"])
+    metric = any("metric" in point for point in points)
+    heads = ["setting", "operations", "error", *(["metric"] if metric else [])]
+    for shape in shapes:
+        heads += [f"ms, {escape(shape)}", "gain (95%)"]
+    rows = []
+    for point in points:
+        cells = [operations(point, points[0]), error(point["error"])]
+        cells += [f"{point['metric']:.4g}"] if metric else []
+        for shape in shapes:
+            cells += timed(point["latency"][shape])
+        mark = ' class="asked"' if point["strength"] == 1 else ""
+        asked = " (as asked for)" if point["strength"] == 1 else ""
+        name = f"<td><code>{escape(point['setting'])}</code>{asked}</td>"
+        rows.append(f"<tr{mark}>{name}{''.join(map(_cell, cells))}</tr>")
+    return _table(heads, rows, numbers=len(heads) - 1)
+
+
+def operations(point: Mapping[str, Any], first: Mapping[str, Any]) -> str:
+    """How many there are, as a part of those without the pass."""
+    if not point["operations"] or not first["operations"]:
+        return "–"
+    return f"1/{first['operations'] / point['operations']:.2f}"
+
+
+def timed(found: Mapping[str, Any]) -> list[str]:
+    """Milliseconds, and the gain with its interval."""
+    low, high = found["low"], found["high"]
+    interval = f" ({low:.2f} to {high:.2f})" if low is not None and high is not None else ""
+    return [f"{found['ms']:.2f}", f"{found['speedup']:.2f}×{interval}"]
+
+
 def left_alone(report: Mapping[str, Any]) -> str:
     """The reasons, the most frequent first, with the places under them."""
     places: dict[tuple[str, str], list[str]] = {}
@@ -89,4 +124,4 @@ def _cell(text: str) -> str:
 def _table(heads: Sequence[str], rows: Sequence[str], *, numbers: int) -> str:
     plain = len(heads) - numbers
     marks = [f"<th{' class=n' if index >= plain else ''}>{head}</th>" for index, head in enumerate(heads)]
-    return f'<div class="box"><table><tr>{"".join(marks)}</tr>{"".join(rows)}</table></div>'
+    return f'<div class="box" tabindex="0"><table><tr>{"".join(marks)}</tr>{"".join(rows)}</table></div>'

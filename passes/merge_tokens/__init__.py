@@ -6,7 +6,7 @@ through the graph (`optc.analysis.axes`), and what needs all of them again gets 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import onnx_ir as ir
@@ -24,6 +24,7 @@ from ._reduce import Plan
 from ._walk import Walk
 
 _OPSET = 18  # axes of reductions are inputs from here on
+_R = 8
 
 
 @dataclass(frozen=True)
@@ -75,10 +76,19 @@ class MergeTokens(Pass):
         count = sum(len(row["tokens"]) - 1 for row in made)
         return Report(True, {f"{self.method} places": count}, tuple(skips), {"streams": made})
 
+    def scaled(self, strength: float) -> MergeTokens:
+        """As many times the tokens removed at each place, or taken from the share that stays."""
+        listed = _schedule.listed(self.schedule)
+        if listed is not None:
+            return replace(self, schedule=",".join(str(round(strength * number)) for number in listed))
+        if (share := self._share()) is not None:
+            return replace(self, keep=max(round(1 - strength * (1 - share), 3), 0.01))
+        return replace(self, r=round(strength * (_R if self.r is None else self.r)))
+
     def _changes_nothing(self) -> bool:
-        listed = self.schedule not in ("constant", "decreasing")
-        if listed:
-            return not any(_schedule.amounts(0, self.schedule, self.schedule.count(",") + 1))
+        listed = _schedule.listed(self.schedule)
+        if listed is not None:
+            return not any(listed)
         return self.r == 0 or self.keep == 1
 
     def _reduce(self, model: ir.Model, stream: Stream, skips: list[Skip]) -> dict[str, Any] | None:
@@ -93,7 +103,7 @@ class MergeTokens(Pass):
                 return None
             protected = leading(model.graph, stream.entry, axis, stream.followed)
         places = self._chosen(stream)
-        wanted = _schedule.amounts(8 if self.r is None else self.r, self.schedule, len(places))
+        wanted = _schedule.amounts(_R if self.r is None else self.r, self.schedule, len(places))
         if self.method != "tome" and any(_shares_heads(place) for place in places):
             skips.append(Skip(label, "tokens kept: query heads share key heads, which only tome can do"))
             return None

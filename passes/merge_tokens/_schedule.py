@@ -21,14 +21,26 @@ def amounts(r: int, schedule: str, count: int) -> list[int]:
         return [r] * count
     if schedule == "decreasing":
         return [2 * r + (-2 * r * place) // max(count - 1, 1) for place in range(count)]
+    numbers = listed(schedule)
+    assert numbers is not None
+    return [*numbers, *[0] * count][:count]
+
+
+def listed(schedule: str) -> list[int] | None:
+    """The numbers of a list; None for a schedule that is not one.
+
+    Raises:
+        UserError: it is neither a list nor a known name.
+    """
+    if schedule in ("constant", "decreasing"):
+        return None
     if not re.fullmatch(r"\s*\d+(\s*,\s*\d+)*\s*", schedule):
         raise UserError(
             f"schedule={schedule!r} is not known",
             where="merge-tokens",
             hint='write constant, decreasing, or a list such as "8,8,4"',
         )
-    listed = [int(part) for part in schedule.split(",")]
-    return [*listed, *[0] * count][:count]
+    return [int(part) for part in schedule.split(",")]
 
 
 def chosen(layers: str, count: int) -> set[int]:

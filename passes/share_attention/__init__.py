@@ -8,7 +8,7 @@ ours: layers do not agree on an order of heads, so each head of a follower takes
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -79,6 +79,12 @@ class ShareAttention(Pass):
         }
         matched = {"attention shared": len(followers)} if followers else {}
         return Report(bool(followers), matched, tuple(skips), detail)
+
+    def scaled(self, strength: float) -> ShareAttention:
+        """As many times the followers; or a threshold as many times further from 1."""
+        if strength == 0 or self.count is not None:
+            return replace(self, count=round(strength * (self.count or 0)))
+        return replace(self, threshold=max(round(1 - strength * (1 - self.threshold), 4), 0.0))
 
     def _heads(self, cosines: np.ndarray) -> np.ndarray:
         """[layers, layers, heads]: the head of the row's layer for each head of the column's."""

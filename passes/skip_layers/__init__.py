@@ -7,7 +7,7 @@ that is fitted on calibration data (``_compensate.py``).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import onnx_ir as ir
@@ -83,6 +83,16 @@ class SkipLayers(Pass):
             detail["compensation"] = fitted.notes()
         matched = {f"{self.scope} removed": len(choice.sites), **fitted.counted()}
         return Report(True, matched, (*skips, *fitted.skipped), detail)
+
+    def scaled(self, strength: float) -> SkipLayers | None:
+        """As many times the pieces; for ``speedup``, as many times the gain."""
+        if self.count is not None:
+            return replace(self, count=round(strength * self.count))
+        if self.ratio is not None:
+            return replace(self, ratio=min(round(strength * self.ratio, 4), 0.99))
+        if self.speedup is not None:
+            return replace(self, speedup=round(1 + strength * (self.speedup - 1), 4))
+        return None
 
     def _check(self, ctx: Context) -> None:
         given = {
