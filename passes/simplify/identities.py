@@ -11,6 +11,7 @@ from .uniform import uniform
 
 _INVOLUTIONS = ("Not", "Neg")
 _IDEMPOTENT = ("Relu", "Abs", "Floor", "Ceil", "Round", "Sign")
+_BLIND_TO_SIGN_OF_ZERO = ("Softmax", "Exp", "Sigmoid", "Abs", "Cos", "Cosh")
 
 
 def _identity(node: ir.Node, editor: Editor) -> bool:
@@ -54,19 +55,28 @@ def neutral_operand(node: ir.Node, editor: Editor) -> ir.Value | None:
     swappable = node.op_type in ("Add", "Mul", "And", "Or", "Xor")
     for index in (1, 0) if swappable else (1,):
         number = uniform(node.inputs[index], editor)
-        if number is not None and _is_neutral(node.op_type, number):
+        if number is not None and _is_neutral(node, number):
             return node.inputs[1 - index]
     return None
 
 
-def _is_neutral(op_type: str, number: np.generic) -> bool:
-    if op_type in ("And", "Or", "Xor"):
-        return bool(number) == (op_type == "And")
-    if op_type in ("Add", "Sub"):
-        # -0.0 + 0.0 is 0.0: only -0.0 may be added, and only 0.0 subtracted, without touching any bit.
-        floating = not np.issubdtype(number.dtype, np.integer)
-        return bool(number == 0) and (not floating or bool(np.signbit(number)) == (op_type == "Add"))
-    return bool(number == 1)
+def _is_neutral(node: ir.Node, number: np.generic) -> bool:
+    if node.op_type in ("And", "Or", "Xor"):
+        return bool(number) == (node.op_type == "And")
+    if node.op_type not in ("Add", "Sub"):
+        return bool(number == 1)
+    if number != 0 or np.issubdtype(number.dtype, np.integer):
+        return bool(number == 0)
+    # -0.0 + 0.0 is 0.0: only -0.0 may be added, and only 0.0 subtracted, without touching any bit.
+    return bool(np.signbit(number)) == (node.op_type == "Add") or _sign_of_zero_is_lost(node.outputs[0])
+
+
+def _sign_of_zero_is_lost(value: ir.Value) -> bool:
+    """Whether all readers compute the same bits from 0.0 and -0.0, as the softmax of masked scores does."""
+    return not value.is_graph_output() and all(
+        reader.op_type in _BLIND_TO_SIGN_OF_ZERO and reader.domain in ("", "ai.onnx")
+        for reader in value.consumers()
+    )
 
 
 def _keeps_shape(source: ir.Value, node: ir.Node, editor: Editor) -> bool:

@@ -13,7 +13,7 @@ _REARRANGING = ("Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Expan
 _DEPTH = 12  # how far back a question follows the producers
 _COMPARISONS = ("Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual")
 _MIRRORED = {"Less": "Greater", "LessOrEqual": "GreaterOrEqual"}
-_LIMIT = 1 << 16
+_LIMIT = 1 << 20  # elements: the mask of a thousand tokens
 
 
 def uniform(value: ir.Value | None, editor: Editor, depth: int = _DEPTH) -> Any | None:

@@ -31,6 +31,29 @@ def test_float_scalars(op: str, number: np.float32, gone: bool) -> None:
     assert (result == "Relu(x)") == gone
 
 
+@pytest.mark.parametrize(
+    ("readers", "gone"),
+    [
+        ("y = Softmax<axis=-1>(a)", True),  # the mask of an encoder that masks nothing
+        ("y = Exp(a)", True),
+        ("e = Exp(a) s = Softmax<axis=-1>(a) y = Mul(e, s)", True),
+        ("e = Exp(a) s = Reciprocal(a) y = Mul(e, s)", False),  # 1 / -0.0 is not 1 / 0.0
+        ("y = LogSoftmax<axis=-1>(a)", False),  # of a single element: -0.0 - 0.0 is -0.0
+    ],
+)
+def test_zeros_go_where_the_sign_of_zero_is_lost(readers: str, gone: bool) -> None:
+    body = f"(float[B,4] x) => (float[B,4] y) {{ a = Add(x, c) {readers} }}"
+    result = formula(body, constants={"c": np.zeros((1, 4), F)})
+    assert ("Add" not in result) == gone
+
+
+def test_zeros_that_make_an_output_stay() -> None:
+    model = parse(
+        "(float[B,4] x) => (float[B,4] a, float[B,4] y) { a = Add(x, c) y = Exp(a) }", constants={"c": F(0)}
+    )
+    assert simplify(model).report.changed is False
+
+
 @pytest.mark.parametrize(("op", "number"), [("Add", 0), ("Sub", 0), ("Mul", 1), ("Div", 1)])
 def test_integers(op: str, number: int) -> None:
     body = f"(int64[B,4] x) => (int64[B,4] y) {{ a = {op}(x, c) y = Neg(a) }}"
