@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -15,7 +15,8 @@ from optc.analysis import shapes
 from optc.errors import UserError
 from optc.passbase import Context, Pass, Report, Skip
 
-from . import bias, dynamic, weight_only
+from . import bias, choice, dynamic, weight_only
+from .choice import partly
 from .smooth import Smoothed, smooth
 from .static import Settings, quantize_static, saturation
 from .static.sites import Site, find
@@ -51,23 +52,50 @@ class Quantize(Pass):
         Raises:
             UserError: an option has no meaning, or the scheme needs calibration data and there is none.
         """
-        excluded = self._excluded()
+        self._excluded()
         self._alpha()
-        if self.scheme == "int8-static" or (self.scheme == "auto" and _has_convolutions(model, ctx)):
-            return self._static(model, ctx)
-        shapes.infer(model)
-        every, skips = find(model)
-        sites = []
-        for site in every:
-            if (reason := self._leave(site, excluded)) is not None:
-                skips.append(Skip(site.name, f"left in float: {reason}"))
-            else:
-                sites.append(site)
+        scheme = choice.Scheme(
+            apply=lambda made, left: self._apply(made, ctx, left),
+            sites=lambda made: [site.name for site in self._sites(made, ctx, {}, [])],
+            prepare=lambda made: self._prepared(made, ctx),
+        )
+        return choice.within(model, ctx, scheme)
+
+    def _apply(self, model: ir.Model, ctx: Context, left: Mapping[str, str]) -> Report:
+        """Quantizes all sites but those that are ``left``, by name, with the reason."""
+        if self._is_static(model, ctx):
+            return self._static(model, ctx, left)
+        skips: list[Skip] = []
+        sites = self._sites(model, ctx, left, skips)
         if self.scheme in ("int8-weight", "int4-weight"):
             return self._weights(model, ctx, sites, skips)
         if (reason := dynamic.why_not(model)) is not None:
             return Report(False, skipped=(*skips, Skip("model", reason)))
         return self._dynamic(model, ctx, sites, skips)
+
+    def _sites(self, model: ir.Model, ctx: Context, left: Mapping[str, str], skips: list[Skip]) -> list[Site]:
+        """What is quantized, in graph order; what is not goes to ``skips``."""
+        shapes.infer(model)
+        every, found = find(model)
+        skips += found
+        leave, sites = self._leave(ctx, left, static=self._is_static(model, ctx)), []
+        for site in every:
+            if (reason := leave(site)) is not None:
+                skips.append(Skip(site.name, f"left in float: {reason}"))
+            else:
+                sites.append(site)
+        return sites
+
+    def _prepared(self, model: ir.Model, ctx: Context) -> partly.Prepared:
+        """Gives models in which some sites are quantized, without what is fitted behind."""
+        if self._is_static(model, ctx):
+            return partly.statically(model, ctx.calibration or (), ctx, self._settings(ctx, {}))
+        if self.scheme in ("int8-weight", "int4-weight"):
+            bits = 4 if self.scheme == "int4-weight" else 8
+            return partly.in_weights(model, ctx, bits=bits, group=self.group or weight_only.GROUP)
+        smoothed = model.clone()
+        self._smooth(smoothed, ctx, self._sites(smoothed, ctx, {}, []))
+        return partly.dynamically(smoothed, per_channel=self.granularity == "channel")
 
     def _dynamic(self, model: ir.Model, ctx: Context, sites: list[Site], skips: list[Skip]) -> Report:
         smoothed = self._smooth(model, ctx, sites)
@@ -153,35 +181,41 @@ class Quantize(Pass):
                 f"{self.exclude!r} is not a regular expression: {error}", where="option exclude of quantize"
             ) from None
 
-    def _leave(self, site: Site, excluded: re.Pattern[str] | None) -> str | None:
-        if excluded is not None and (excluded.search(site.name) or excluded.search(str(site.weight.name))):
-            return f"excluded by {self.exclude!r}"
-        if site.is_convolution:
-            return "dynamic int8 convolutions are slower than float; int8-static needs calibration data"
-        if self.scheme == "auto" and _size(site) < _SMALL:
-            return "too small to pay for rounding its input"
-        return None
+    def _leave(self, ctx: Context, left: Mapping[str, str], *, static: bool) -> Callable[[Site], str | None]:
+        excluded = self._excluded()
 
-    def _static(self, model: ir.Model, ctx: Context) -> Report:
+        def leave(site: Site) -> str | None:
+            if excluded is not None and (
+                excluded.search(site.name) or excluded.search(str(site.weight.name))
+            ):
+                return f"excluded by {self.exclude!r}"
+            if site.is_convolution and not static:
+                return "dynamic int8 convolutions are slower than float; int8-static needs calibration data"
+            if self.scheme == "auto" and not static and _size(site) < _SMALL:
+                return "too small to pay for rounding its input"
+            return left.get(site.name)
+
+        return leave
+
+    def _is_static(self, model: ir.Model, ctx: Context) -> bool:
+        return self.scheme == "int8-static" or (self.scheme == "auto" and _has_convolutions(model, ctx))
+
+    def _static(self, model: ir.Model, ctx: Context, left: Mapping[str, str]) -> Report:
         if not ctx.calibration:
             raise UserError(
                 "int8-static needs calibration data",
                 where="quantize",
                 hint="give --calib, or calibration= in Python",
             )
-        excluded = self._excluded()
-        settings = Settings(
+        return quantize_static(model, ctx.calibration, ctx, self._settings(ctx, left))
+
+    def _settings(self, ctx: Context, left: Mapping[str, str]) -> Settings:
+        return Settings(
             calibrate=self.calibrate,
             per_channel=self.granularity == "channel",
             bias_correct=self.bias_correct,
-            leave=lambda site: (
-                f"excluded by {self.exclude!r}"
-                if excluded is not None
-                and (excluded.search(site.name) or excluded.search(str(site.weight.name)))
-                else None
-            ),
+            leave=self._leave(ctx, left, static=True),
         )
-        return quantize_static(model, ctx.calibration, ctx, settings)
 
 
 def _has_convolutions(model: ir.Model, ctx: Context) -> bool:

@@ -1,0 +1,185 @@
+"""Choice of sites: as much in low precision as the error allows, where it costs least.
+
+First everything is quantized and held against what the user allows; mostly that is all. If it is too much,
+the error of each site is taken, and a knapsack takes those that save most within the error. Errors of sites
+together are not quite the sum of theirs alone, so what was chosen is held against the limit again, and chosen
+anew with what was learned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import onnx_ir as ir
+
+from optc.passbase import Context, Feeds, Report, Skip
+
+from .judge import Found, Judge, Quick
+from .knapsack import Option, assign
+from .sensitivity import Group, Prepared, sensitivities
+from .work import runs_for, work_of
+
+__all__ = ["Scheme", "within"]
+
+_ATTEMPTS = 4  # quantized models that are held against the limit, besides that with all sites
+_SLACK = 0.95  # of what would just fit
+_UNUSED = 0.8  # of the limit: below, what is left may take in more sites
+_SAMPLES = 4  # that the error of single sites is taken on
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """What the choice needs to know of a way to quantize.
+
+    Attributes:
+        apply: quantizes a model in place, but for the sites that are given with the reason.
+        sites: the names of the sites that it would quantize, in graph order.
+        prepare: called once; gives models in which only some sites are quantized, if less carefully.
+    """
+
+    apply: Callable[[ir.Model, Mapping[str, str]], Report]
+    sites: Callable[[ir.Model], Sequence[str]]
+    prepare: Callable[[ir.Model], Prepared]
+
+
+def within(model: ir.Model, ctx: Context, scheme: Scheme) -> Report:
+    """Quantizes as many sites as ``max_error``, or the metric, allow, in place.
+
+    Without a limit, or where no error can be taken, that is all of them.
+    """
+    samples = ctx.calibration or ctx.examples
+    judge = Judge(model, samples, ctx)
+    if not judge.judges:
+        return scheme.apply(model, {})
+    trial = model.clone()
+    report = scheme.apply(trial, {})
+    if not report.changed or judge.allows(every := judge.of(trial)):
+        _adopt(model, trial)
+        return report
+    sites = scheme.sites(model)
+    groups = sensitivities(
+        sites,
+        scheme.prepare(model),
+        Quick(model, samples, _SAMPLES),
+        runs=runs_for(model, samples, _SAMPLES),
+        progress=ctx.progress,
+    )
+    return _Search(model, ctx, scheme, judge, samples, groups, every).run()
+
+
+class _Search:
+    """Finds what fits, once the errors of groups of sites are known."""
+
+    def __init__(
+        self,
+        model: ir.Model,
+        ctx: Context,
+        scheme: Scheme,
+        judge: Judge,
+        samples: Sequence[Feeds],
+        groups: Sequence[Group],
+        every: Found,
+    ) -> None:
+        self._model, self._ctx, self._scheme, self._judge = model, ctx, scheme, judge
+        self._groups, self._every = groups, every
+        work = work_of(model, samples)
+        self._gains = [sum(work.get(site, 0.0) for site in group.sites) for group in groups]
+
+    def run(self) -> Report:
+        """Adopts the best model that was found, if there is one."""
+        budget, best = self._first_budget(), None
+        for _ in self._ctx.progress(range(_ATTEMPTS), "choice of sites"):
+            chosen = self._choose(budget)
+            if not any(chosen) or (best is not None and sum(chosen) <= sum(best.chosen)):
+                break
+            tried = self._try(chosen)
+            if not self._judge.allows(tried.found):
+                if best is not None:
+                    break
+                budget *= min(self._room(tried.found), 0.7)
+                continue
+            best = tried
+            if tried.found.expected > _UNUSED * (self._ctx.max_error or 0.0):
+                break
+            budget *= self._room(tried.found)
+        return self._nothing() if best is None else self._adopted(best)
+
+    def _first_budget(self) -> float:
+        """The sum of squared errors that should just fit, from how that of all sites compares with theirs."""
+        together = sum(group.squared for group in self._groups)
+        if self._ctx.max_error is None:
+            return together / 2
+        return together * self._room(self._every)
+
+    def _room(self, found: Found) -> float:
+        """What to multiply a sum of squared errors with, for the limit to be met."""
+        limit = self._ctx.max_error
+        if limit is None or self._judge.only_metric_fails(found):
+            return 0.5
+        return _SLACK * (limit / found.expected) ** 2
+
+    def _choose(self, budget: float) -> list[bool]:
+        items = [
+            (Option(0.0, 0.0), Option(gain, group.squared))
+            for gain, group in zip(self._gains, self._groups, strict=True)
+        ]
+        return [bool(index) for index in assign(items, budget)]
+
+    def _try(self, chosen: Sequence[bool]) -> _Tried:
+        left = {}
+        for group, taken in zip(self._groups, chosen, strict=True):
+            if not taken:
+                left.update(dict.fromkeys(group.sites, self._reason(group)))
+        trial = self._model.clone()
+        report = self._scheme.apply(trial, left)
+        return _Tried(list(chosen), trial, report, self._judge.of(trial))
+
+    def _reason(self, group: Group) -> str:
+        one = (
+            "its error alone"
+            if len(group.sites) == 1
+            else f"the error of it and {len(group.sites) - 1} beside it"
+        )
+        allowed = "the metric" if self._ctx.max_error is None else f"the allowed {self._ctx.max_error:.3g}"
+        return f"{one}, {group.squared**0.5:.2g}, does not fit into {allowed} beside those of the others"
+
+    def _adopted(self, best: _Tried) -> Report:
+        _adopt(self._model, best.model)
+        return replace(best.report, detail={**best.report.detail, "choice": self._told(best)})
+
+    def _nothing(self) -> Report:
+        skips = [Skip(site, f"left in float: {self._reason(g)}") for g in self._groups for site in g.sites]
+        return Report(False, skipped=tuple(skips), detail={"choice": self._told(None)})
+
+    def _told(self, best: _Tried | None) -> dict[str, Any]:
+        """For the report: what was allowed, and what was found."""
+        return {
+            "allowed": self._ctx.max_error,
+            "error of all sites": self._every.rel_l2,
+            "error": None if best is None else best.found.rel_l2,
+            "sensitivity": {
+                group.sites[0] if len(group.sites) == 1 else f"{group.sites[0]} ... {group.sites[-1]}": round(
+                    group.squared**0.5, 6
+                )
+                for group in self._groups
+            },
+        }
+
+
+@dataclass(frozen=True)
+class _Tried:
+    """A model with some groups quantized."""
+
+    chosen: Sequence[bool]
+    model: ir.Model
+    report: Report
+    found: Found
+
+
+def _adopt(model: ir.Model, made: ir.Model) -> None:
+    """Makes ``model`` what ``made`` is."""
+    model.graph = made.graph
+    model.functions.clear()
+    model.functions.update(made.functions)
