@@ -176,6 +176,7 @@ class Editor:
         source = new.producer()
         if source is None or source.graph is not graph or new.is_graph_output() or new.is_initializer():
             output = ir.Value(type=old.type or new.type, shape=old.shape)
+            output.meta.update(old.meta)  # what inference noted of it
             node = ir.node("Identity", [new], outputs=[output], name=self.fresh_name(f"{old.name}_identity"))
             node.metadata_props.update(producer.metadata_props)
             graph.insert_after(producer, node)

@@ -69,7 +69,8 @@ def correct(
 
     A site without a bias gets one where its operator takes one. The model is still in float.
     """
-    fitting = [site for site in sites if site.data in grids and site.node.op_type != "MatMul"]
+    known = [site for site in sites if site.data in grids and site.output.shape is not None]
+    fitting = [site for site in known if site.node.op_type != "MatMul"]
     probes = {str(site.output.name): _SiteError(site, grids[site.data], weights) for site in fitting}
     observe(
         model,
