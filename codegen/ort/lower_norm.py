@@ -9,6 +9,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from optc.codegen.ort.build import Builder, Refuse
+from optc.codegen.ort.dims import known
 from optc.codegen.ort.lowering import equal_shapes, lowering, need_kernel
 
 _SUM_OUTPUT = 3  # of the skip kernels: x + skip + bias
@@ -40,13 +41,13 @@ def skip_rms_norm(b: Builder) -> list[ir.Value]:
 
 @lowering("SkipLayerNorm", "LayerNormalization", "skip-norm")
 def sum_layer_norm(b: Builder) -> list[ir.Value]:
-    """A sum, then LayerNormalization: any rank and any broadcasting."""
+    """Additions, then LayerNormalization: any rank and any broadcasting."""
     return _sum_then(b, "LayerNormalization")
 
 
 @lowering("SkipRMSNorm", "SimplifiedLayerNormalization", "skip-norm")
 def sum_rms_norm(b: Builder) -> list[ir.Value]:
-    """A sum, then SimplifiedLayerNormalization: any rank and any broadcasting."""
+    """Additions, then SimplifiedLayerNormalization: any rank and any broadcasting."""
     return _sum_then(b, "SimplifiedLayerNormalization")
 
 
@@ -94,26 +95,50 @@ def _larger_first(b: Builder) -> tuple[ir.Value, ir.Value]:
 
 
 def _sum_then(b: Builder, op: str) -> list[ir.Value]:
-    """Sum and not Add: the runtime's own optimizer fuses an Add with the norm into a skip kernel.
+    """Additions, then the norm, such that the runtime's own optimizer makes no skip kernel of them.
 
-    Those kernels run in one piece per row and lose: with 4 products, sums and norms of [1, 128, 384] on two
-    threads a call took 7.0 ms with Add (fused at load), 5.9 ms with the skip kernel, 1.8 ms with Sum; of
-    [8, 128, 384], 66, 63 and 46 ms.
+    With 4 products, sums and norms of [1, 128, 384] on two threads a call took 7.0 ms with the skip kernel
+    and 1.8 ms without. Sum is taken where the optimizer would fuse an Add; it runs on one thread: MiniLM-L6
+    at (8, 128) takes 133.8 ms with Sum, 129.1 ms with two Adds.
     """
     need_kernel(b, op, T=b.dtype("x"))
-    need_kernel(b, "Sum", T=b.dtype("x"))
+    need_kernel(b, "Add", T=b.dtype("x"))
     result = b.call.outputs[0]
     if result.shape is None or len(result.shape) == 0:
         raise Refuse("the rank of the result is unknown")
     _check_affine(b, result.shape[-1:])
     total = b.result(1, result.shape) if len(b.call.outputs) > 1 else b.result(0)
     y = b.result(0)
-    terms = [b.args[name] for name in ("x", "bias", "skip") if name in b.args]
-    b.insert("Sum", terms, [total])
+    x, skip, bias = b.arg("x"), b.arg("skip"), b.args.get("bias")
+    if bias is not None and len(result.shape) == 2:
+        b.insert("Add", [b.op("Add", x, bias, shape=x.shape), skip], [total])  # product and bias are a Gemm
+    elif bias is not None:
+        b.insert("Add", [b.op("Add", x, skip, shape=result.shape), bias], [total])
+    else:
+        b.insert("Sum" if _would_be_fused(b, op) else "Add", [x, skip], [total])
     affine = [b.args[name] for name in ("gamma", "beta") if name in b.args]
     axis = len(result.shape) - 1
     b.insert(op, [total, *affine], [y], attrs={"axis": axis, "epsilon": _epsilon(b)})
     return [y, total][: len(b.call.outputs)]
+
+
+def _would_be_fused(b: Builder, op: str) -> bool:
+    """Whether the runtime takes an Add of x and skip and the norm for a skip norm; found by experiment."""
+    total = b.call.outputs[1] if len(b.call.outputs) > 1 else None
+    read_elsewhere = total is not None and (bool(total.uses()) or total.is_graph_output())
+    shapes = b.arg("x").shape, b.arg("skip").shape
+    return (
+        op == "LayerNormalization"
+        and not read_elsewhere
+        and all(shape is None or len(shape) == 3 for shape in shapes)
+        and (None in shapes or not _differ(*shapes))
+    )
+
+
+def _differ(a: ir.Shape | None, b: ir.Shape | None) -> bool:
+    """Whether a dimension is known in both, and not the same."""
+    assert a is not None and b is not None
+    return any(known(x) and known(y) and x != y for x, y in zip(a, b, strict=True))
 
 
 def _check_affine(b: Builder, normalized: tuple[object, ...]) -> None:

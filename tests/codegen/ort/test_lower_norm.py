@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
+import onnxruntime as ort
 import pytest
 from fused_calls import assert_lowers, call_model, legalized, ops
 
@@ -115,8 +117,41 @@ def test_skip_norms_that_the_kernel_gets_wrong_are_summed_first(x, skip, kind: s
     assert kernel in report.skipped[0].reason
     assert kernel not in ops(lowered)
     inlined_free = kernel.removeprefix("Skip")
-    assert ops(lowered) == ["Sum", inlined_free]
+    assert ops(lowered) == ["Add", "Add", inlined_free]
     assert_lowers(model, feeds(model, b=3, c=3, s=5), skip_norm=inlined_free)
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("kind", ["SkipLayerNorm", "SkipRMSNorm"])
+@pytest.mark.parametrize("x,skip", SKIP_FITS, ids=str)
+def test_the_runtime_makes_no_skip_kernel_of_additions(
+    tmp_path: Path, x, skip, kind: str, bias: bool, outputs: int
+) -> None:
+    model = norm(kind, x, skip, bias=bias, outputs=outputs)
+    kernel = "LayerNormalization" if kind == "SkipLayerNorm" else "SimplifiedLayerNormalization"
+    lowered = assert_lowers(model, feeds(model, b=3, s=5), skip_norm=kernel)
+    options = ort.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    ort.InferenceSession(
+        ir.to_proto(lowered).SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    assert kernel in ops(ir.load(tmp_path / "optimized.onnx"))
+
+
+def test_only_what_the_runtime_would_fuse_is_a_sum() -> None:
+    def adds(kind: str, skip: tuple[str | int, ...], **options: object) -> list[str]:
+        lowered, _ = legalized(norm(kind, ("b", "s", H), skip, **options), skip_norm=_KERNEL[kind])
+        return ops(lowered)[:-1]
+
+    assert adds("SkipLayerNorm", ("b", "s", H)) == ["Sum"]
+    assert adds("SkipLayerNorm", (1, "s", H)) == ["Add"]
+    assert adds("SkipLayerNorm", ("b", "s", H), outputs=2) == ["Add"]
+    assert adds("SkipLayerNorm", ("b", "s", H), bias=True) == ["Add", "Add"]
+    assert adds("SkipRMSNorm", ("b", "s", H)) == ["Add"]
+
+
+_KERNEL = {"SkipLayerNorm": "LayerNormalization", "SkipRMSNorm": "SimplifiedLayerNormalization"}
 
 
 def test_gamma_that_broadcasts_is_refused() -> None:
