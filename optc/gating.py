@@ -188,13 +188,14 @@ def _figures(result: gate.GateResult) -> dict[str, Any]:
     assert result.final is not None
     shape = gate.middle(result.final_by_shape)
     before, after = result.seconds[shape]
+    interval = result.final.interval
     return {
         "ms_before": before * 1e3,
         "ms_after": after * 1e3,
         "ms_shape": shape,
         "speedup": round(1 / result.final.ratio, 4),
-        "speedup_low": round(1 / result.final.high, 4),
-        "speedup_high": round(1 / result.final.low, 4) if result.final.low else None,
+        "speedup_low": round(1 / interval[1], 4) if interval else None,
+        "speedup_high": round(1 / interval[0], 4) if interval else None,
         "speedup_by_shape": {s: round(1 / found.ratio, 4) for s, found in result.final_by_shape.items()},
     }
 

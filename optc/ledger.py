@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from optc import curve_view
+from optc.report import measured
 
 _REASONS_SHOWN = 6
 
@@ -121,9 +122,7 @@ def _decisions(report: Mapping[str, Any]) -> Table | None:
     for name in ("family", "time ratio (95%)", "verdict"):
         table.add_column(name, overflow="fold")
     for row in rows:
-        ratio = row.get("ratio")
-        shown = "-" if ratio is None else f"{ratio:.3f} ({row['low']:.3f} to {row['high']:.3f})"
-        table.add_row(escape(row["what"]), shown, escape(row["verdict"]))
+        table.add_row(escape(row["what"]), measured(row) or "-", escape(row["verdict"]))
     return table
 
 

@@ -45,6 +45,11 @@ class Ratio:
     high: float
     count: int
 
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The interval; None where there were too few pairs to bound it."""
+        return (self.low, self.high) if self.low > 0 and math.isfinite(self.high) else None
+
 
 @dataclass(frozen=True)
 class Timing:

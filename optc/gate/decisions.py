@@ -27,6 +27,7 @@ class Entry:
     Attributes:
         what: a family (``attention``), a choice in it (``attention: Attention``), or what else was judged.
         ratio: geometric mean over shapes and sessions; above 1 it costs time. None: not measured.
+        low, high: the 95% interval around it. None: a single session, which bounds nothing.
         shapes: the same ratio per shape.
         verdict: ``kept``, ``undone``, ``chosen`` or ``not chosen``.
     """
@@ -44,7 +45,8 @@ class Entry:
     def of(cls, what: str, verdict: str, reason: str, pooled: Ratio, shapes: Mapping[str, Ratio]) -> Entry:
         """An entry with its figures."""
         by_shape = {name: found.ratio for name, found in shapes.items()}
-        return cls(what, verdict, reason, pooled.ratio, pooled.low, pooled.high, pooled.count, by_shape)
+        low, high = pooled.interval or (None, None)
+        return cls(what, verdict, reason, pooled.ratio, low, high, pooled.count, by_shape)
 
     def to_json(self) -> dict[str, Any]:
         """The row of the report."""

@@ -50,8 +50,9 @@ def _why_not(gain: Ratio, shapes: Mapping[str, Ratio]) -> str | None:
 
 
 def times(gain: Ratio) -> str:
-    """A gain as people read it: how many times as fast, and the interval around that."""
-    return f"{gain.ratio:.2f}x ({gain.low:.2f} to {gain.high:.2f})"
+    """A gain as people read it: how many times as fast, and the interval around that where there is one."""
+    interval = "" if gain.interval is None else " ({:.2f} to {:.2f})".format(*gain.interval)
+    return f"{gain.ratio:.2f}x{interval}"
 
 
 def inverse(found: Ratio) -> Ratio:

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from optc.report import measured
+
 
 def ledger(report: Mapping[str, Any]) -> str:
     """One row per pass, and one for all together."""
@@ -20,10 +22,8 @@ def gate(rows: Sequence[Mapping[str, Any]]) -> str:
     """What was measured, and what followed."""
     lines = []
     for row in rows:
-        ratio = row.get("ratio")
-        shown = "" if ratio is None else f"{ratio:.3f} ({row['low']:.3f} to {row['high']:.3f})"
         lines.append(
-            f"<tr><td>{escape(str(row['what']))}</td><td class=n>{shown}</td>"
+            f"<tr><td>{escape(str(row['what']))}</td><td class=n>{measured(row)}</td>"
             f"<td>{escape(str(row['verdict']))}</td></tr>"
         )
     return _table(("what", "time ratio (95%)", "verdict"), lines, numbers=0)

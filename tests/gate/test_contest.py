@@ -12,7 +12,7 @@ import onnx_ir as ir
 import pytest
 
 from optc.errors import UserError
-from optc.gate import Decisions, Judgement, _usable, choose, decisions_from_json, pays
+from optc.gate import Decisions, Judgement, usable, choose, decisions_from_json, pays
 from optc.gate.contest import PLAIN, Candidate, Contest, candidate
 from optc.gate.programs import OrtPrograms, Prepared, Program
 from optc.passbase import Feeds
@@ -165,7 +165,7 @@ def test_shapes_that_take_too_long_are_left_out() -> None:
 
 def test_shapes_that_the_captured_model_refuses_are_left_out() -> None:
     feeds = {"refused": {"x": np.ones((2, 2), np.float32)}, "accepted": {"x": np.ones(2, np.float32)}}
-    assert list(_usable(model("Relu"), OrtPrograms(), feeds, 1.0, time.perf_counter)) == ["accepted"]
+    assert list(usable(model("Relu"), OrtPrograms(), feeds, 1.0, time.perf_counter)) == ["accepted"]
 
 
 def test_a_captured_model_that_does_not_run_is_not_measured() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 
@@ -11,6 +12,7 @@ import pytest
 from optc.gate.contest import PLAIN, Candidate, Sample
 from optc.gate.decisions import INLINE, Entry, GateResult
 from optc.gate.search import Search
+from optc.report import measured
 
 FAMILIES = {"attention": ["Multi", "Single"], "gelu": ["Gelu"], "norm": ["Norm"]}
 Cost = Callable[[Mapping[str, str] | None, str], float]  # decisions (None: plain), shape -> seconds
@@ -250,3 +252,10 @@ def test_progress_reaches_the_end_of_the_budget_in_order() -> None:
 def test_the_same_measurements_give_the_same_decisions() -> None:
     results = [World(factors(Multi=0.9, Gelu=1.05), noise=0.03).run() for _ in range(2)]
     assert results[0] == results[1]
+
+
+def test_a_single_session_is_shown_without_an_interval() -> None:
+    result = World(factors(Multi=0.9), session_seconds=1000.0).run()
+    row = json.loads(json.dumps(entries(result)["artifact"].to_json(), allow_nan=False))
+    assert row["sessions"] == 1 and row["low"] is row["high"] is None
+    assert measured(row).endswith("(one session)")
