@@ -52,7 +52,9 @@ def step(node: ir.Node, layouts: Layouts) -> Step:
     """
     if rewrite.kind(node) in ATTENTIONS:
         return _attention(node, layouts)
-    rule = _RULES.get(node.op_type) if node.domain in ("", "ai.onnx") else None
+    rule = _RUNTIME.get(node.op_type) if node.domain == "com.microsoft" else None
+    if node.domain in ("", "ai.onnx"):
+        rule = _RULES.get(node.op_type)
     if rule is None:
         raise Mixes(f"{node.op_type} has no rule for the axis of tokens")
     done = rule(node, layouts)
@@ -297,6 +299,14 @@ def _gemm(node: ir.Node, layouts: Layouts) -> Step:
     return Step((_sized([layout.groups[0], ()], node.outputs[0]),))
 
 
+def _packed_product(node: ir.Node, layouts: Layouts) -> Step:
+    """A product with a packed or quantized matrix, which takes the last axis of its first input."""
+    layout = _only_first(node, layouts)
+    if layout.has_role(len(layout.groups) - 1):
+        raise Mixes(f"{node.op_type} sums over the tokens")
+    return Step((_sized([*layout.groups[:-1], ()], node.outputs[0]),))
+
+
 def _concat(node: ir.Node, layouts: Layouts) -> Step:
     first = next(layouts[value] for value in node.inputs if value is not None and value in layouts)
     rank = len(first.groups)
@@ -399,3 +409,7 @@ _RULES: dict[str, Callable[[ir.Node, Layouts], Step]] = {
     "Gather": _gather,
     "Slice": _slice,
 }
+
+_RUNTIME: dict[str, Callable[[ir.Node, Layouts], Step]] = dict.fromkeys(
+    ("MatMulNBits", "MatMulIntegerToFloat", "DynamicQuantizeMatMul"), _packed_product
+)

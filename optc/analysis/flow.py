@@ -238,10 +238,17 @@ def _result_role(op_type: str, roles: list[Role], heavy: bool, value: ir.Value, 
         return Role.DATA
     if top == Role.SIDE:
         table = roles[0] == Role.CONSTANT
-        return Role.DATA if op_type in LOOKUPS and table and _is_float(value) else Role.SIDE
+        return Role.DATA if op_type in LOOKUPS and table and _holds_features(value) else Role.SIDE
     tests = op_type in NO_DATA_OUT or value.dtype in (ir.DataType.BOOL, ir.DataType.INT64)
-    return Role.DERIVED if tests or (op_type == "TopK" and position == 1) else Role.DATA
+    beside = position > 0 and op_type in _SAYS_MORE
+    return Role.DERIVED if tests or beside else Role.DATA
 
 
-def _is_float(value: ir.Value) -> bool:
-    return value.dtype is None or value.dtype.is_floating_point()
+# What comes after their first output says something about the data: an order, a scale and a zero point.
+_SAYS_MORE = frozenset({"TopK", "DynamicQuantizeLinear"})
+_CODES = frozenset({ir.DataType.INT8, ir.DataType.UINT8, ir.DataType.INT4, ir.DataType.UINT4})
+
+
+def _holds_features(value: ir.Value) -> bool:
+    """Whether what is read from a table are floats, or codes of floats."""
+    return value.dtype is None or value.dtype.is_floating_point() or value.dtype in _CODES
