@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from optc.analysis import shapes
 from optc.errors import UserError
 from optc.passbase import Context, Pass, Report, Skip
 
-from . import bias, choice, dynamic, weight_only
+from . import auto, bias, choice, dynamic, weight_only
 from .choice import partly
 from .smooth import Smoothed, smooth
 from .static import Settings, quantize_static, saturation
@@ -23,7 +22,6 @@ from .static.sites import Site, find
 
 Scheme = Literal["auto", "int8-dynamic", "int8-static", "int8-weight", "int4-weight"]
 
-_SMALL = 4096  # elements of a weight: below, float products are over before an input would be rounded
 _WITHOUT_DATA = (
     "none: channel ranges come from the example inputs; calibration data would add bias correction, ranges "
     "from more inputs, and int8 convolutions"
@@ -54,31 +52,39 @@ class Quantize(Pass):
         """
         self._excluded()
         self._alpha()
+        if self.scheme != "auto":
+            return self._within(model, ctx, {})
+        plan = auto.plan(model, ctx)
+        report = dataclasses.replace(self, scheme=plan.scheme)._within(model, ctx, plan.left)
+        return dataclasses.replace(report, detail={"scheme": plan.scheme, **report.detail})
+
+    def _within(self, model: ir.Model, ctx: Context, always: Mapping[str, str]) -> Report:
+        """Quantizes what is allowed, but never the sites named in ``always``, with the reason."""
         scheme = choice.Scheme(
-            apply=lambda made, left: self._apply(made, ctx, left),
-            sites=lambda made: [site.name for site in self._sites(made, ctx, {}, [])],
-            prepare=lambda made: self._prepared(made, ctx),
+            apply=lambda made, left: self._apply(made, ctx, {**left, **always}),
+            sites=lambda made: [site.name for site in self._sites(made, always, [])],
+            prepare=lambda made: self._prepared(made, ctx, always),
         )
         return choice.within(model, ctx, scheme)
 
     def _apply(self, model: ir.Model, ctx: Context, left: Mapping[str, str]) -> Report:
         """Quantizes all sites but those that are ``left``, by name, with the reason."""
-        if self._is_static(model, ctx):
+        if self.scheme == "int8-static":
             return self._static(model, ctx, left)
         skips: list[Skip] = []
-        sites = self._sites(model, ctx, left, skips)
+        sites = self._sites(model, left, skips)
         if self.scheme in ("int8-weight", "int4-weight"):
             return self._weights(model, ctx, sites, skips)
         if (reason := dynamic.why_not(model)) is not None:
             return Report(False, skipped=(*skips, Skip("model", reason)))
         return self._dynamic(model, ctx, sites, skips)
 
-    def _sites(self, model: ir.Model, ctx: Context, left: Mapping[str, str], skips: list[Skip]) -> list[Site]:
+    def _sites(self, model: ir.Model, left: Mapping[str, str], skips: list[Skip]) -> list[Site]:
         """What is quantized, in graph order; what is not goes to ``skips``."""
         shapes.infer(model)
         every, found = find(model)
         skips += found
-        leave, sites = self._leave(ctx, left, static=self._is_static(model, ctx)), []
+        leave, sites = self._leave(left), []
         for site in every:
             if (reason := leave(site)) is not None:
                 skips.append(Skip(site.name, f"left in float: {reason}"))
@@ -86,15 +92,15 @@ class Quantize(Pass):
                 sites.append(site)
         return sites
 
-    def _prepared(self, model: ir.Model, ctx: Context) -> partly.Prepared:
+    def _prepared(self, model: ir.Model, ctx: Context, left: Mapping[str, str]) -> partly.Prepared:
         """Gives models in which some sites are quantized, without what is fitted behind."""
-        if self._is_static(model, ctx):
-            return partly.statically(model, ctx.calibration or (), ctx, self._settings(ctx, {}))
+        if self.scheme == "int8-static":
+            return partly.statically(model, ctx.calibration or (), ctx, self._settings(left))
         if self.scheme in ("int8-weight", "int4-weight"):
             bits = 4 if self.scheme == "int4-weight" else 8
             return partly.in_weights(model, ctx, bits=bits, group=self.group or weight_only.GROUP)
         smoothed = model.clone()
-        self._smooth(smoothed, ctx, self._sites(smoothed, ctx, {}, []))
+        self._smooth(smoothed, ctx, self._sites(smoothed, left, []))
         return partly.dynamically(smoothed, per_channel=self.granularity == "channel")
 
     def _dynamic(self, model: ir.Model, ctx: Context, sites: list[Site], skips: list[Skip]) -> Report:
@@ -181,7 +187,7 @@ class Quantize(Pass):
                 f"{self.exclude!r} is not a regular expression: {error}", where="option exclude of quantize"
             ) from None
 
-    def _leave(self, ctx: Context, left: Mapping[str, str], *, static: bool) -> Callable[[Site], str | None]:
+    def _leave(self, left: Mapping[str, str]) -> Callable[[Site], str | None]:
         excluded = self._excluded()
 
         def leave(site: Site) -> str | None:
@@ -189,16 +195,11 @@ class Quantize(Pass):
                 excluded.search(site.name) or excluded.search(str(site.weight.name))
             ):
                 return f"excluded by {self.exclude!r}"
-            if site.is_convolution and not static:
+            if site.is_convolution and self.scheme != "int8-static":
                 return "dynamic int8 convolutions are slower than float; int8-static needs calibration data"
-            if self.scheme == "auto" and not static and _size(site) < _SMALL:
-                return "too small to pay for rounding its input"
             return left.get(site.name)
 
         return leave
-
-    def _is_static(self, model: ir.Model, ctx: Context) -> bool:
-        return self.scheme == "int8-static" or (self.scheme == "auto" and _has_convolutions(model, ctx))
 
     def _static(self, model: ir.Model, ctx: Context, left: Mapping[str, str]) -> Report:
         if not ctx.calibration:
@@ -207,25 +208,15 @@ class Quantize(Pass):
                 where="quantize",
                 hint="give --calib, or calibration= in Python",
             )
-        return quantize_static(model, ctx.calibration, ctx, self._settings(ctx, left))
+        return quantize_static(model, ctx.calibration, ctx, self._settings(left))
 
-    def _settings(self, ctx: Context, left: Mapping[str, str]) -> Settings:
+    def _settings(self, left: Mapping[str, str]) -> Settings:
         return Settings(
             calibrate=self.calibrate,
             per_channel=self.granularity == "channel",
             bias_correct=self.bias_correct,
-            leave=self._leave(ctx, left, static=True),
+            leave=self._leave(left),
         )
-
-
-def _has_convolutions(model: ir.Model, ctx: Context) -> bool:
-    """Whether static int8 is possible and takes in convolutions, whose neighbours then stay in int8."""
-    return bool(ctx.calibration) and any(node.op_type == "Conv" for node in model.graph)
-
-
-def _size(site: Site) -> int:
-    shape = site.weight.shape
-    return 0 if shape is None or not shape.is_static() else math.prod(shape.numpy())
 
 
 def _told(smoothed: Smoothed) -> Mapping[str, Any]:

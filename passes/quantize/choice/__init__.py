@@ -85,7 +85,7 @@ class _Search:
         self._model, self._ctx, self._scheme, self._judge = model, ctx, scheme, judge
         self._groups, self._every = groups, every
         work = work_of(model, samples)
-        self._gains = [sum(work.get(site, 0.0) for site in group.sites) for group in groups]
+        self._gains = [sum(work.get(site, 1.0) for site in group.sites) for group in groups]
 
     def run(self) -> Report:
         """Adopts the best model that was found, if there is one."""
