@@ -31,7 +31,7 @@ class Wrong(Pass):
     def run(self, model: ir.Model, ctx: Context) -> Report:
         value = model.graph.initializers["w"]
         value.const_value = ir.tensor(value.const_value.numpy() * 2, name="w")  # type: ignore[union-attr]
-        return Report(True)
+        return Report(True, {"doubled": 1})
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,8 @@ def test_an_exact_pass_that_changes_results_is_undone_and_the_report_says_so() -
     assert entry["changed"] is False
     assert "changed the results" in entry["reverted"]
     assert artifact.report["final"]["error"]["rel_l2"] < 1e-6
+    assert entry["matched"] == {"doubled": 1}
+    assert "doubled" not in artifact.report["final"]["matched"]  # the whole counts what is in the artifact
 
 
 def test_a_pass_that_breaks_the_ir_is_an_internal_error() -> None:

@@ -55,7 +55,8 @@ class MergeTokens(Pass):
         """Finds the places, puts the reductions there, and rewrites what follows."""
         self._check()
         if self._changes_nothing():
-            return Report(False)
+            nothing = Skip("model", "no tokens are to be removed: the options ask for none")
+            return Report(False, skipped=(nothing,))
         if rewrite.opset(model) < _OPSET:
             return Report(False, skipped=(Skip("model", f"it is older than operator set {_OPSET}"),))
         shapes.infer(model)

@@ -44,13 +44,6 @@ def test_it_equals_merging_by_hand_wherever_it_stands(pipeline: str, batch: int)
     assert stream["tokens"] == [17, 14, 11, 8] and stream["protected"] == 1
 
 
-def test_no_tokens_to_remove_leaves_the_graph_alone() -> None:
-    module, x = vit(), pixels(1)
-    artifact, row = compiled(module, x, "r=0")
-    assert not row["changed"] and not row["matched"]
-    assert_close(artifact(x).logits, module(x).logits)
-
-
 @pytest.mark.parametrize(
     ("options", "amounts"),
     [

@@ -69,6 +69,34 @@ class Encoder(nn.Module):
         return (x, *seen) if self.probabilities else x
 
 
+class Packed(nn.Module):
+    """Layers of an encoder whose queries, keys and values come from one product."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = Encoder()
+        for layer in self.encoder.layers:
+            layer.qkv = nn.Linear(WIDTH, 3 * WIDTH)
+            with torch.no_grad():
+                layer.qkv.weight.copy_(torch.cat([p.weight for p in (layer.q, layer.k, layer.v)]))
+                layer.qkv.bias.copy_(torch.cat([p.bias for p in (layer.q, layer.k, layer.v)]))
+            layer.q, layer.k, layer.v = (Third(layer.qkv, place) for place in range(3))
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.encoder(x)
+
+
+class Third(nn.Module):
+    """One of three equal parts of what a linear layer gives."""
+
+    def __init__(self, linear: nn.Linear, place: int) -> None:
+        super().__init__()
+        self.linear, self.place = linear, place
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.linear(x).chunk(3, -1)[self.place]
+
+
 X = torch.randn(2, 6, WIDTH, generator=torch.Generator().manual_seed(1))
 CALIBRATION = {"x": np.random.default_rng(2).standard_normal((20, 6, WIDTH)).astype(np.float32)}
 

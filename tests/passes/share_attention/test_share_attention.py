@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 import torch
-from sharing_network import CALIBRATION, DEPTH, WIDTH, Encoder, X, compiled, share_by_hand
+from sharing_network import CALIBRATION, DEPTH, WIDTH, Encoder, Packed, X, compiled, share_by_hand
 
 import optc
 from optc.errors import UserError
@@ -83,6 +83,17 @@ def test_dead_projections_leave_the_file(tmp_path: Path) -> None:
         for name in ("a", "b")
     ]
     assert sizes[1] - sizes[0] >= 2 * 2 * WIDTH * WIDTH * 4
+
+
+def test_followers_with_one_product_for_all_three_keep_only_the_columns_of_the_values() -> None:
+    artifact, row = compiled(Packed(), "count=2", pipeline="simplify, share-attention{%s}")
+    followers = row["detail"]["followers"]
+    assert row["detail"]["parameters_removed"] >= 2 * (2 * WIDTH * WIDTH + 2 * WIDTH) - 2 * 4
+    shapes = [tuple(value.shape) for value in artifact.model.graph.initializers.values()]
+    assert shapes.count((WIDTH, 3 * WIDTH)) == DEPTH - len(followers) == DEPTH - 2
+    module = Encoder()
+    share_by_hand(module, row)
+    assert_close(artifact(X), module(X))
 
 
 @pytest.mark.parametrize("pipeline", ["share-attention{%s}", "simplify, fuse, share-attention{%s}"])
