@@ -201,7 +201,7 @@ def _compile(
         examples=captured.examples,
         calibration=seen or None,
         lowerings=gating.lowerings_of(request.decisions or {}),
-        max_error=request.allowance.aim(),
+        max_error=request.allowance.max_error,
         metric=request.metric,
         max_drop=request.max_drop,
         seed=request.seed,

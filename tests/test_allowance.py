@@ -22,12 +22,6 @@ def test_levels_allow_a_tenth(level: int, given: float | None, metric: bool, exp
     assert Allowance.of_level(level, given, has_metric=metric).max_error == expected
 
 
-def test_passes_of_a_level_aim_lower_than_named_ones() -> None:
-    assert Allowance(0.1, chosen=True).aim() == pytest.approx(0.08)
-    assert Allowance(0.1).aim() == 0.1
-    assert Allowance(chosen=True).aim() is None
-
-
 @pytest.mark.parametrize("chosen", [True, False])
 def test_an_error_above_the_limit_is_refused(chosen: bool) -> None:
     assert "0.11 is above the allowed 0.1" in str(Allowance(0.1, chosen).exceeded(error(0.11), None))

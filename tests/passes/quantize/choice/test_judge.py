@@ -1,0 +1,73 @@
+"""What is expected of data that nothing was fitted to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from optc import registry
+from optc.passbase import Context, Feeds
+from optc.passes.quantize.choice.judge import Found, Judge, spread
+
+HEADER = '<ir_version: 10, opset_import: ["": 21]>\n'
+MODEL = ir.from_onnx_text(HEADER + "g (float[n] x) => (float[n] y) { y = Neg(x) }")
+
+
+def off_by(factor: float) -> ir.Model:
+    """Wrong by ``factor`` where the input is positive."""
+    text = f"""g (float[n] x) => (float[n] y) <float f = {{{factor}}}>
+        {{ r = Relu(x)  e = Mul(r, f)  s = Neg(x)  y = Add(s, e) }}"""
+    return ir.from_onnx_text(HEADER + text)
+
+
+def judge(samples: list[Feeds], **limits: Any) -> Judge:
+    return Judge(MODEL, samples, Context(target=registry.find_target("cpu"), **limits))
+
+
+def alike(count: int) -> list[Feeds]:
+    return [{"x": np.float32([3, 4])} for _ in range(count)]
+
+
+@pytest.mark.parametrize(("count", "expected"), [(1, 0.125), (4, 0.125), (16, 0.10625), (100, 0.1025)])
+def test_the_fewer_samples_the_more_room_is_left(count: int, expected: float) -> None:
+    found = judge(alike(count), max_error=1.0).of(off_by(0.1))
+    assert found.rel_l2 == pytest.approx(0.1, rel=1e-5)
+    assert found.expected == pytest.approx(expected, rel=1e-5)
+
+
+def test_samples_that_differ_in_their_errors_leave_more_room() -> None:
+    """Errors of 0.1 and 0: of 16 samples, 4 more would be kept back, and their mean varies as much."""
+    mixed = [{"x": np.float32([3, 4]) * (-1) ** i} for i in range(16)]
+    found = judge(mixed, max_error=1.0).of(off_by(0.1))
+    deviation = 0.05 * np.sqrt(16 / 15)
+    assert found.rel_l2 == pytest.approx(0.1 / np.sqrt(2), rel=1e-5)
+    assert found.expected == pytest.approx(found.rel_l2 * 1.0625 + 2 * deviation / 2, rel=1e-4)
+
+
+def test_both_limits_hold() -> None:
+    held = judge(alike(1), max_error=0.1, metric=lambda run: 1.0, max_drop=0.5)
+    assert held.allows(Found(0.08, 0.1, 0.5))
+    assert not held.allows(Found(0.08, 0.11, 0.5)) and not held.allows(Found(0.08, 0.1, 0.6))
+    assert not held.allows(Found(float("nan"), float("nan"), 0.0))
+    assert held.only_metric_fails(Found(0.08, 0.1, 0.6)) and not held.only_metric_fails(Found(0.08, 0.2, 0.6))
+
+
+def test_the_drop_of_the_metric_is_taken() -> None:
+    held = judge(alike(1), metric=lambda run: float(run({"x": np.float32([1])})["y"][0]), max_drop=0.5)
+    found = held.of(off_by(-0.25))
+    assert found.drop == pytest.approx(0.25) and held.allows(found)
+
+
+def test_without_limits_or_samples_nothing_is_judged() -> None:
+    assert not judge(alike(1)).judges
+    assert not judge([], max_error=0.1).judges
+    assert judge(alike(1), max_error=0.1).judges
+
+
+def test_samples_are_taken_from_all_over() -> None:
+    samples: list[Feeds] = [{"x": i} for i in range(100)]
+    assert [feeds["x"] for feeds in spread(samples, 4)] == [0, 25, 50, 75]
+    assert spread(samples, 100) is samples
