@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 import threading
+import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -67,6 +68,7 @@ class Artifact:
             signature=captured.signature.to_json(),
             files={},
             versions=manifest.tool_versions(),
+            machine=dict(target.tuned_for(model)),
         )
         return cls(made, report, target, model)
 
@@ -186,7 +188,8 @@ _OTHER = "choose another directory with -o"
 def load(directory: str | os.PathLike[str], *, threads: int | None = None) -> Artifact:
     """Loads an artifact that `Artifact.save` or `optc compile` wrote.
 
-    The hashes of the program's files are checked while the target loads them.
+    The hashes of the program's files are checked while the target loads them. A program that was tuned for
+    another machine gives a warning that says what that means.
 
     Args:
         threads: instead of the number in the manifest.
@@ -201,6 +204,8 @@ def load(directory: str | os.PathLike[str], *, threads: int | None = None) -> Ar
     target = registry.find_target(found.target)
     if reason := target.check_machine():
         raise UserError(f"the artifact is for the target {target.name!r}: {reason}", where=str(path))
+    for told in target.unlike(found.machine):
+        warnings.warn(f"{path}: {told}; compile it again here to have it tuned", stacklevel=2)
     artifact = Artifact(found, _report(path), target)
     artifact._directory = path.resolve()
     with ThreadPoolExecutor(1) as pool:

@@ -138,6 +138,8 @@ def inspect(source: Source, dim: Bind = None, as_json: Json = False) -> None:
     found = inspection.inspect_data(driver.open_model(source), data.parse_dims(dim or []))
     if (Path(source) / "report.json").is_file():
         found["ledger"] = data.read_json(Path(source) / "report.json")
+    if (Path(source) / "manifest.json").is_file():
+        found["tuned"] = inspection.tuned(Path(source))
     _print(found, as_json, lambda: inspection.render(found))
 
 

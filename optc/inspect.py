@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
 
+from optc import manifest, registry
 from optc.analysis.blocks import Blocks, find_blocks
 from optc.analysis.concrete import concrete
 from optc.analysis.cost import Machine, NodeCost, cost, this_machine, total
@@ -15,7 +17,7 @@ from optc.analysis.liveness import liveness
 from optc.inspect_view import render
 from optc.listing import op_text, subgraphs, type_text
 
-__all__ = ["inspect_data", "render"]
+__all__ = ["inspect_data", "render", "tuned"]
 
 
 def inspect_data(
@@ -46,6 +48,13 @@ def inspect_data(
         "total": {**whole, "peak_activation_bytes": liveness(sized.model.graph).peak_bytes},
         "notes": sorted({item.note for item in costs.values() if item.note}),
     }
+
+
+def tuned(artifact: Path) -> dict[str, Any]:
+    """The machine that an artifact was made for, and what another one means for it, as JSON-able data."""
+    found = manifest.read(artifact)
+    target = registry.find_target(found.target)
+    return {"machine": dict(found.machine), "here": list(target.unlike(found.machine))}
 
 
 def _numeric(found: NodeCost) -> NodeCost:

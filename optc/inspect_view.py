@@ -28,11 +28,23 @@ def render(data: Mapping[str, Any]) -> RenderableType:
         "",
         _footer(data),
     ]
+    if "tuned" in data:
+        parts += _tuned(data["tuned"])
     if "ledger" in data:
         from optc import ledger
 
         parts += [Text("ledger", style="bold"), ledger.render(data["ledger"])]
     return Group(*parts)
+
+
+def _tuned(tuned: Mapping[str, Any]) -> list[RenderableType]:
+    machine = tuned["machine"]
+    if not machine:
+        return []
+    bits = machine.get("int8_weight_bits")
+    facts = [str(machine.get("architecture")), *map(str, machine.get("features", ()))]
+    text = f"tuned for {' '.join(facts)}" + (f"; int8 weights of {bits} bits" if bits else "")
+    return [Text(text), *(Text(f"here: {told}", style="yellow") for told in tuned["here"]), ""]
 
 
 def shorten(name: str, width: int = NAME_WIDTH) -> str:

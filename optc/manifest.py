@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ class Manifest:
         options: what the target loads the program with.
         signature: how it is called, as `Signature.to_json` gives it.
         files: executed file -> sha256.
+        machine: what of the machine that made it the program depends on; empty when that is not known.
     """
 
     source_hash: str
@@ -39,6 +40,7 @@ class Manifest:
     signature: Any
     files: Mapping[str, str]
     versions: Mapping[str, str]
+    machine: Mapping[str, Any] = field(default_factory=dict)
 
     def write(self, directory: Path) -> None:
         """Writes ``manifest.json``; the same manifest gives the same bytes."""
@@ -79,8 +81,10 @@ def _parsed(data: Any, path: Path) -> Manifest:
     if data.get("format") != FORMAT:
         what = f"the artifact has format {data.get('format')!r}, and this optc reads format {FORMAT}"
         raise UserError(what, where=str(path), hint=f"{_HINT}, or install the optc that made it")
-    named: dict[str, Any] = {field.name: data.get(field.name) for field in fields(Manifest)}
-    texts, tables = ("source_hash", "target", "pipeline"), ("decisions", "options", "files", "versions")
+    named: dict[str, Any] = {each.name: data.get(each.name) for each in fields(Manifest)}
+    named["machine"] = data.get("machine", {})
+    texts = ("source_hash", "target", "pipeline")
+    tables = ("decisions", "options", "files", "versions", "machine")
     wrong = [name for name in texts if not isinstance(named[name], str)]
     wrong += [name for name in tables if not isinstance(named[name], dict)]
     wrong += [] if _are_hashes(named["files"]) else ["files"]

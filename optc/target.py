@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,8 @@ class Target:
             of the default operator set can be at ``new``.
         precisions: the types narrower than float32 that its kernels compute in.
         finalize: last edits of a legal model; whether there were any.
+        tuned_for: what of this machine the program of a legal model depends on, as JSON data.
+        unlike: ``unlike(tuned)``: sentences on what it means to run a program here that was tuned so.
         check_machine: a reason why the target cannot run here, or None.
         check_options: raises UserError for a target option that it does not know.
     """
@@ -60,4 +62,6 @@ class Target:
     check_options: Callable[[Mapping[str, Any]], object] = lambda options: None
     precisions: frozenset[ir.DataType] = frozenset()
     finalize: Callable[[ir.Model], bool] = lambda model: False
+    tuned_for: Callable[[ir.Model], Mapping[str, Any]] = lambda model: {}
+    unlike: Callable[[Mapping[str, Any]], Sequence[str]] = lambda tuned: ()
     session: Mapping[str, Any] = field(default_factory=dict)

@@ -20,6 +20,7 @@ from optc.codegen.ort import (
     options,
     runtime,
     store,
+    tuned,
 )
 from optc.rewrite import opset
 from optc.target import Target
@@ -76,6 +77,8 @@ TARGET = Target(
     max_opset=_max_opset,
     keeps_kernel=kernels.keeps_kernel,
     finalize=store.store_narrow,
+    tuned_for=tuned.tuned_for,
+    unlike=tuned.unlike,
     load=runtime.load,
     check_options=options.session_options,
     session=options.DEFAULTS,
