@@ -101,7 +101,10 @@ def _expand(library: Rule) -> Rule:
         declared = node.outputs[0].shape
         library(ctx, node)
         data, sizes = node.inputs
-        if data is None or sizes is None or data.shape is None:
+        if data is None or sizes is None:
+            return
+        if data.shape is None:  # its rank may be larger than that of the sizes
+            node.outputs[0].shape = declared
             return
         target = ctx.get_symbolic_value(sizes)
         if target is not None:

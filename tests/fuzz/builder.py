@@ -108,6 +108,8 @@ class Builder:
         empty = any(self.value(name).size == 0 for name in read)
         if empty and node.op_type in ("MatMul", "Gemm", "Einsum") and any(array.size for array in found):
             raise Reject("a sum over nothing: ONNX Runtime may return what was in the memory before")
+        if empty and node.op_type.startswith("Reduce"):
+            raise Reject("a reduction of nothing: ONNX Runtime may keep the axis that is reduced")
         self.nodes.append(node)
         self.known.update(zip(node.output, found, strict=True))
 
