@@ -118,12 +118,11 @@ def _key(graph: Graph, arguments: Sequence[Any], options: Options) -> str | None
 def _from_cache(cache: Cache, key: str, options: Options) -> Built | None:
     from .plan import Plan
 
-    found = cache.read(key)
-    if found is None:
-        return None
-    directory, text = found
-    try:
+    def made(directory: Path, text: str) -> Built:
         return Built(Plan.from_json(text), _open(directory, options), False, key, cache)
+
+    try:
+        return cache.read(key, made)
     except _UNREADABLE:  # compiling anew puts it right, or fails and says why
         cache.forget(key)
         return None

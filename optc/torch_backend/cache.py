@@ -15,10 +15,15 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
+
+Used = TypeVar("Used")
 
 LIMIT_BYTES = 4 << 30
 _FACTS = "executable.json"
+_LARGE = 1 << 20  # bytes; smaller files are checked before anything reads them
 _STALE_SECONDS = 3600.0  # a hidden directory of that age was left by a process that was killed
 
 
@@ -28,13 +33,23 @@ class Cache:
     def __init__(self, root: Path, limit: int = LIMIT_BYTES) -> None:
         self._root, self._limit = root, limit
 
-    def read(self, key: str) -> tuple[Path, str] | None:
-        """The directory of an entry and the text stored with it, if it is there and intact."""
+    def read(self, key: str, use: Callable[[Path, str], Used]) -> Used | None:
+        """What ``use`` makes of the directory of an entry and the text stored with it.
+
+        None if it is not there or not intact. Large files are checked while ``use`` works, which takes about
+        as long. Where it cannot make anything of the entry, that is not intact either.
+        """
         entry = self._root / key
         try:
             facts = json.loads((entry / _FACTS).read_text(encoding="utf-8"))
-            intact = {name: _hash(entry / name) for name in facts["files"]} == facts["files"]
-            text = facts["text"]
+            text, expected = facts["text"], dict(facts["files"])
+            large = [name for name in expected if (entry / name).stat().st_size > _LARGE]
+            intact = all(_hash(entry / name) == expected[name] for name in expected if name not in large)
+            if intact:
+                with ThreadPoolExecutor() as pool:
+                    hashes = pool.map(_hash, [entry / name for name in large])
+                    used = use(entry, text)
+                    intact = list(hashes) == [expected[name] for name in large]
         except FileNotFoundError:
             if entry.exists():
                 self._remove(entry)
@@ -46,7 +61,7 @@ class Cache:
             return None
         with contextlib.suppress(OSError):
             os.utime(entry)
-        return entry, text
+        return used
 
     def write(self, key: str, text: str, emit: Callable[[Path], Sequence[str]]) -> Path | None:
         """Makes an entry of the files that ``emit`` writes; None where the disk does not allow it.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
+import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -71,8 +72,10 @@ def _function_name(target: Any) -> str:
     if isinstance(target, (torch._ops.OpOverload, torch._ops.HigherOrderOperator)):
         return str(target)
     name = getattr(target, "__qualname__", None)
-    if name is None or "<" in name:
-        raise Unkeyed(f"{target} has no name")
+    if name is None or "<" in name:  # made by a function, but some are known by a name all the same: max_pool2d
+        name = getattr(target, "__name__", None)
+        if name is None or getattr(sys.modules.get(target.__module__), name, None) is not target:
+            raise Unkeyed(f"{target} has no name")
     owner = getattr(target, "__module__", None) or type(getattr(target, "__self__", None)).__name__
     return f"{owner}.{name}"
 

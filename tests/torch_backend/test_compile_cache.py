@@ -30,25 +30,28 @@ def writer(text: str) -> Callable[[Path], list[str]]:
 
 
 def read(cache: Cache, key: str) -> str | None:
-    found = cache.read(key)
-    return None if found is None else (found[0] / "model").read_text(encoding="utf-8") + found[1]
+    return cache.read(key, lambda entry, text: (entry / "model").read_text(encoding="utf-8") + text)
 
 
 def test_entries_come_back(tmp_path: Path) -> None:
     cache = Cache(tmp_path / "not" / "there")
-    assert cache.read("a") is None
+    assert read(cache, "a") is None
     cache.write("a", "!", writer("hello"))
     assert read(cache, "a") == "hello!"
     cache.forget("a")
-    assert cache.read("a") is None
+    assert read(cache, "a") is None
 
 
-@pytest.mark.parametrize("damage", ["content", "missing file", "facts", "no facts"])
+@pytest.mark.parametrize("damage", ["content", "large content", "missing file", "facts", "no facts"])
 def test_damaged_entries_are_removed(tmp_path: Path, damage: str) -> None:
     cache = Cache(tmp_path)
-    entry = cache.write("a", "", writer("hello"))
+    entry = cache.write("a", "", writer("hello" * (1_000_000 if damage == "large content" else 1)))
     assert entry is not None
-    if damage == "content":
+    if damage == "large content":
+        with (entry / "model").open("r+b") as file:
+            file.seek(-2, os.SEEK_END)
+            file.write(b"u")
+    elif damage == "content":
         (entry / "model").write_text("hullo", encoding="utf-8")
     elif damage == "missing file":
         (entry / "model").unlink()
@@ -56,7 +59,7 @@ def test_damaged_entries_are_removed(tmp_path: Path, damage: str) -> None:
         (entry / "executable.json").write_text("{", encoding="utf-8")
     else:
         (entry / "executable.json").unlink()
-    assert cache.read("a") is None
+    assert read(cache, "a") is None
     assert not entry.exists()
     cache.write("a", "", writer("again"))
     assert read(cache, "a") == "again"
@@ -67,12 +70,12 @@ def test_the_least_recently_used_make_room(tmp_path: Path) -> None:
     for number, key in enumerate("abc"):
         cache.write(key, "", writer(key * 800))
         os.utime(tmp_path / key, (number, number))
-    cache.read("a")  # now it is the newest
+    read(cache, "a")  # now it is the newest
     cache.write("d", "", writer("d" * 800))
-    assert [key for key in "abcd" if cache.read(key) is not None] == ["a", "c", "d"] or [
-        key for key in "abcd" if cache.read(key) is not None
+    assert [key for key in "abcd" if read(cache, key) is not None] == ["a", "c", "d"] or [
+        key for key in "abcd" if read(cache, key) is not None
     ] == ["a", "d"]
-    assert cache.read("b") is None
+    assert read(cache, "b") is None
 
 
 def test_an_entry_larger_than_the_bound_still_serves_its_process(tmp_path: Path) -> None:
@@ -120,7 +123,7 @@ def test_many_writers_and_readers(tmp_path: Path) -> None:
 def test_a_disk_that_refuses_is_no_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
     cache = Cache(tmp_path / "file")
-    assert cache.read("a") is None
+    assert read(cache, "a") is None
     assert cache.write("a", "", writer("x")) is None
 
 
@@ -160,6 +163,14 @@ def test_keys_tell_apart_what_compiles_differently() -> None:
         keys.append(key(one, X))
     assert len(set(keys)) == len(keys)
     assert key(one, X) == keys[0]
+
+
+def test_functions_made_by_functions_have_names() -> None:
+    """``max_pool2d`` is one: every ResNet has it."""
+    pool = torch.fx.symbolic_trace(lambda x: nn.functional.max_pool2d(x, 2))
+    other = torch.fx.symbolic_trace(lambda x: nn.functional.max_pool1d(x, 2))
+    keys = [key_of(Graph(module, (X,)), (X,), "") for module in (pool, pool, other)]
+    assert keys[0] == keys[1] != keys[2]
 
 
 def test_what_has_no_name_is_not_kept() -> None:
