@@ -72,7 +72,7 @@ def _function_name(target: Any) -> str:
     if isinstance(target, (torch._ops.OpOverload, torch._ops.HigherOrderOperator)):
         return str(target)
     name = getattr(target, "__qualname__", None)
-    if name is None or "<" in name:  # made by a function, but some are known by a name all the same: max_pool2d
+    if name is None or "<" in name:  # made by a function, as max_pool2d is, which still has a name
         name = getattr(target, "__name__", None)
         if name is None or getattr(sys.modules.get(target.__module__), name, None) is not target:
             raise Unkeyed(f"{target} has no name")
