@@ -14,7 +14,7 @@ from optc.analysis import shapes
 from optc.errors import UserError
 from optc.passbase import Context, Pass, Report, Skip
 
-from . import auto, bias, choice, dynamic, weight_only
+from . import auto, bias, choice, dynamic, tables, weight_only
 from .choice import partly
 from .smooth import Smoothed, smooth
 from .static import Settings, quantize_static, saturation
@@ -35,6 +35,7 @@ class Quantize(Pass):
     name: ClassVar[str] = "quantize"
     exact: ClassVar[bool] = False
     plain: ClassVar[bool] = True
+    chooses: ClassVar[bool] = True
     scheme: Scheme = "auto"
     granularity: Literal["channel", "tensor", "group"] = "channel"
     group: int = 0  # rows of a weight that share a scale, where the scheme has groups; 0: 32
@@ -68,7 +69,19 @@ class Quantize(Pass):
         return choice.within(model, ctx, scheme)
 
     def _apply(self, model: ir.Model, ctx: Context, left: Mapping[str, str]) -> Report:
-        """Quantizes all sites but those that are ``left``, by name, with the reason."""
+        """Quantizes all sites but those that are ``left``, by name, with the reason, and then tables."""
+        report = self._products(model, ctx, left)
+        count, skips = tables.quantize(model, self._leave_table)
+        matched = {**report.matched, **({"embedding table in int8": count} if count else {})}
+        return dataclasses.replace(
+            report, changed=report.changed or count > 0, matched=matched, skipped=(*report.skipped, *skips)
+        )
+
+    def _leave_table(self, name: str) -> str | None:
+        excluded = self._excluded()
+        return f"excluded by {self.exclude!r}" if excluded is not None and excluded.search(name) else None
+
+    def _products(self, model: ir.Model, ctx: Context, left: Mapping[str, str]) -> Report:
         if self.scheme == "int8-static":
             return self._static(model, ctx, left)
         skips: list[Skip] = []
