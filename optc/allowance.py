@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from optc.difference import Difference
 from optc.holdout import Unseen
@@ -14,6 +17,8 @@ LOSSY_LEVEL = 2  # the first of them
 # data the error comes out larger. Seen with smoothing fitted to the one example of a GPT-2: 0.023 there,
 # 0.028 on twenty other inputs.
 _KEPT_FREE = 0.8
+
+_LESS = 0.95  # of what would have been just right, for a pass that is run again
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,19 @@ class Allowance:
                 f"{self.max_error:.3g} to hold on other data"
             )
         return None
+
+    def less(self, told: float, error: Mapping[str, Any]) -> float | None:
+        """What to allow a pass that was allowed ``told`` and made this error, for the error to be allowed.
+
+        Args:
+            error: as the report has it.
+        """
+        unseen = error.get("unseen")
+        found = max(error.get("rel_l2", math.inf), unseen["bound"] if unseen else 0.0)
+        if self.max_error is None or not found < math.inf:
+            return None
+        limit = self.max_error if unseen or not self.chosen else _KEPT_FREE * self.max_error
+        return _LESS * told * limit / found if found > limit else None
 
     def unjudged(self, reason: str) -> str | None:
         """Why a pass whose error cannot be taken is not allowed."""

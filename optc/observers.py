@@ -108,7 +108,10 @@ class Compare:
             return None
         if not record.step.exact:
             self._lossy.append(record)
-        record.findings["error"], reason = self.judge(model, exact=record.step.exact)
+        error, reason = self.judge(model, exact=record.step.exact)
+        record.findings["error"] = error
+        if reason is not None and record.step.chooses and record.max_error is not None:
+            record.again = self._allowance.less(record.max_error, error)
         return reason
 
     def judge(self, model: ir.Model, *, exact: bool) -> tuple[dict[str, Any], str | None]:

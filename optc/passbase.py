@@ -76,6 +76,7 @@ class Pass(ABC):
     name: ClassVar[str]
     exact: ClassVar[bool] = True  # exact passes are held to float tolerance by the oracle
     plain: ClassVar[bool] = False  # needs a graph without optc functions
+    chooses: ClassVar[bool] = False  # does less where Context.max_error is smaller
 
     @abstractmethod
     def run(self, model: ir.Model, ctx: Context) -> Report:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import onnx_ir as ir
@@ -23,6 +23,9 @@ class Record:
     before: ir.Model  # what the pass was given; shares its tensors
     fusing: Pass | None = None  # the pass that fused earlier, and fuses again behind a plain pass
     undone: str | None = None  # why its effect was taken back
+    max_error: float | None = None  # what it was allowed
+    again: float | None = None  # set with `undone`: what to allow it when it is run once more
+    earlier: str | None = None  # why its effect was taken back when it was allowed more
     findings: dict[str, object] = field(default_factory=dict)
 
     @property
@@ -33,6 +36,9 @@ class Record:
         behind on its way to refusing a model must not go on unseen.
         """
         return self.undone is not None or not (self.step.exact or self.report.changed)
+
+
+_AGAIN = 2  # times that a pass may be run once more
 
 
 class Observer(Protocol):
@@ -72,6 +78,8 @@ class Pipeline:
         """
         result, records = model, list[Record]()
         for record, result in self.walk(model, ctx):
+            if record.earlier is not None:
+                records.pop()
             for observer in observers:
                 record.undone = record.undone or observer.after(first + len(records), record, result)
             records.append(record)
@@ -80,19 +88,31 @@ class Pipeline:
     def walk(self, model: ir.Model, ctx: Context) -> Iterator[tuple[Record, ir.Model]]:
         """Runs one pass after the other, and yields its record and the model as it left it.
 
-        When the caller sets ``undone`` in the record, the next pass gets what this one was given.
+        When the caller sets ``undone`` in the record, the next pass gets what this one was given. With
+        ``again`` set too, the same pass runs once more, for which there is a record of its own.
         """
         fusing: Pass | None = None  # the pass that put fused functions into the graph
         for step in ctx.progress(self.passes, "passes"):
-            before = model.clone()
-            started = time.perf_counter()
-            report = run_pass(step, model, ctx, fusing)
-            record = Record(step, report, time.perf_counter() - started, before, fusing)
-            if _has_functions(model) and not _has_functions(before):
+            record = _timed(step, model, ctx, fusing)
+            if _has_functions(model) and not _has_functions(record.before):
                 fusing = step
             yield record, model
+            for _ in range(_AGAIN):
+                if record.undone is None or record.again is None:
+                    break
+                model, tighter = record.before.clone(), replace(ctx, max_error=record.again)
+                earlier, record = record.undone, _timed(step, model, tighter, fusing)
+                record.earlier = earlier
+                yield record, model
             if record.left_nothing:
-                model = before.clone()
+                model = record.before.clone()
+
+
+def _timed(step: Pass, model: ir.Model, ctx: Context, fusing: Pass | None) -> Record:
+    before = model.clone()
+    started = time.perf_counter()
+    report = run_pass(step, model, ctx, fusing)
+    return Record(step, report, time.perf_counter() - started, before, fusing, max_error=ctx.max_error)
 
 
 def run_pass(step: Pass, model: ir.Model, ctx: Context, fusing: Pass | None = None) -> Report:

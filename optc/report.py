@@ -25,8 +25,14 @@ def entry(record: Record) -> dict[str, Any]:
         "bytes_before": findings.get("bytes_before"),
         "bytes_after": findings.get("bytes_after"),
         "reverted": record.undone,
-        "detail": {**record.report.detail, "seconds": round(record.seconds, 4)},
+        "detail": {**record.report.detail, **_earlier(record), "seconds": round(record.seconds, 4)},
     }
+
+
+def _earlier(record: Record) -> dict[str, Any]:
+    if record.earlier is None:
+        return {}
+    return {"earlier": {"undone": record.earlier, "then allowed": record.max_error}}
 
 
 def whole(

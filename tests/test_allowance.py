@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import pytest
 
 from optc.allowance import Allowance
@@ -47,3 +50,22 @@ def test_a_level_keeps_nothing_that_it_cannot_judge() -> None:
     assert "cannot be taken: no samples" in str(Allowance(0.1, chosen=True).unjudged("no samples"))
     assert Allowance(0.1).unjudged("no samples") is None
     assert Allowance(chosen=True).unjudged("no samples") is None
+
+
+@pytest.mark.parametrize(
+    ("chosen", "found", "less"),
+    [
+        (False, {"rel_l2": 0.2}, 0.95 * 0.05 / 2),
+        (True, {"rel_l2": 0.2}, 0.95 * 0.05 * 0.8 / 2),  # nothing was kept back: it must end up at 0.08
+        (True, {"rel_l2": 0.09}, 0.95 * 0.05 * 0.08 / 0.09),
+        (True, {"rel_l2": 0.09, "unseen": {"bound": 0.2}}, 0.95 * 0.05 / 2),
+        (False, {"rel_l2": math.inf}, None),
+        (False, {"rel_l2": 0.05}, None),
+        (False, {"skipped": "no samples"}, None),
+    ],
+)
+def test_what_made_too_large_an_error_is_allowed_less(
+    chosen: bool, found: dict[str, Any], less: float | None
+) -> None:
+    allowed = Allowance(0.1, chosen).less(0.05, found)
+    assert allowed == (None if less is None else pytest.approx(less))

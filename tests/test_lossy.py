@@ -44,6 +44,21 @@ class Coarse(Pass):
 
 
 @dataclass(frozen=True)
+class Bold(Pass):
+    """Makes several times the error that it is allowed."""
+
+    name: ClassVar[str] = "bold"
+    exact: ClassVar[bool] = False
+    chooses: ClassVar[bool] = True
+    times: float = 3.0
+
+    def run(self, model: ir.Model, ctx: Context) -> Report:
+        assert ctx.max_error is not None
+        Coarse(1 + self.times * ctx.max_error).run(model, ctx)
+        return Report(True)
+
+
+@dataclass(frozen=True)
 class Drifts(Pass):
     """Claims to be exact and moves the results by 1%."""
 
@@ -226,7 +241,7 @@ def test_passes_calibrate_on_a_part_and_errors_are_taken_on_all(
     data = {"x": np.random.default_rng(0).standard_normal((20, 4)).astype(np.float32)}
     artifact = level(Coarse(), calibration=data)
     [ctx] = Coarse.contexts
-    assert ctx.calibration is not None and len(ctx.calibration) == 8 and ctx.max_error == pytest.approx(0.08)
+    assert ctx.calibration is not None and len(ctx.calibration) == 8 and ctx.max_error == 0.1
     assert row(artifact)["error"]["unseen"]["samples"] == 2
     assert "notes" not in artifact.report["final"]["detail"]
 
@@ -285,3 +300,32 @@ def test_ratios_invert_with_their_intervals() -> None:
 
     assert inverse(Ratio(2.0, 1.6, 4.0, 3)) == Ratio(0.5, 0.25, 1 / 1.6, 3)
     assert inverse(Ratio(2.0, 0.0, float("inf"), 1)) == Ratio(0.5, 0.0, float("inf"), 1)
+
+
+def test_a_pass_that_chooses_is_run_again_with_less_when_it_went_too_far() -> None:
+    Coarse.contexts.clear()
+    given = {"inputs": {"x": X}, "max_error": 0.1, "gate": False}
+    artifact = optc.compile(ir.from_onnx_text(TEXT), pipeline=Pipeline((Bold(), Coarse(1.0))), **given)
+    told = [ctx.max_error for ctx in Coarse.contexts]
+    assert told == pytest.approx([0.1, 0.1 * 0.95 / 3, 0.1])  # the pass behind it is told what the user said
+    assert [entry["name"] for entry in artifact.report["passes"]] == ["bold", "coarse", "legalize"]
+    entry = row(artifact, "bold")
+    assert entry["changed"] and entry["error"]["rel_l2"] == pytest.approx(0.095, rel=1e-3)
+    assert entry["detail"]["earlier"]["undone"].startswith("its error 0.3 is above the allowed 0.1")
+    assert entry["detail"]["earlier"]["then allowed"] == pytest.approx(0.1 * 0.95 / 3)
+    assert scale(artifact) == pytest.approx(1.095, rel=1e-3)
+
+
+def test_one_that_does_not_listen_is_undone_in_the_end() -> None:
+    @dataclass(frozen=True)
+    class Deaf(Bold):
+        name: ClassVar[str] = "deaf"
+
+        def run(self, model: ir.Model, ctx: Context) -> Report:
+            return Coarse(1.5).run(model, ctx)
+
+    Coarse.contexts.clear()
+    given = {"inputs": {"x": X}, "max_error": 0.1, "gate": False}
+    artifact = optc.compile(ir.from_onnx_text(TEXT), pipeline=Pipeline((Deaf(),)), **given)
+    assert len(Coarse.contexts) == 3 and row(artifact, "deaf")["reverted"]
+    assert scale(artifact) == pytest.approx(1.0, rel=1e-4)
