@@ -1,0 +1,148 @@
+"""MiniLM-L6 under torch.compile(backend="optc") against eager mode, and how long the first result takes.
+
+    python benchmarks/torch_compile.py [--rounds 5]
+
+Every measurement is a process of its own, contestants take turns, and ratios are taken within a turn. The
+first result counts from before torch.compile; "tracing alone" is dynamo with the backend of torch that compiles
+nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import turns
+from rich.console import Console
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "examples"))
+
+SHAPES = ((1, 16), (1, 128), (8, 128))
+CONTESTANTS = {
+    "eager mode": None,
+    "optc": {},
+    'optc, options={"level": 2}': {"level": 2},
+}
+
+
+def main() -> None:
+    """Measures in turns and prints both tables; a worker measures one contestant and prints JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=1.0, help="of one measurement")
+    parser.add_argument("--part", choices=("calls", "first"), help="only one of the two tables")
+    parser.add_argument("--cache", help="folder of executables that stays; a temporary one by default")
+    parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.worker:
+        kind, text = given.worker
+        print(json.dumps(calls(json.loads(text), given.seconds) if kind == "calls" else first_result(text)))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        if given.part != "first":
+            show_calls(given.cache or folder, given.rounds, given.seconds)
+        if given.part != "calls":
+            show_first(folder, given.rounds)
+
+
+def show_calls(cache: str, rounds: int, seconds: float) -> None:
+    """Times of a call; the first turn fills the cache."""
+    taken: dict[str, list[list[float]]] = {name: [] for name in CONTESTANTS}
+    for turn in range(rounds):
+        order = list(CONTESTANTS)
+        for name in order if turn % 2 == 0 else reversed(order):
+            taken[name].append(_worker("calls", json.dumps(CONTESTANTS[name]), cache, seconds))
+    times = turns.Times({name: np.array(rows) for name, rows in taken.items()}, "eager mode")
+    Console(width=120).print(turns.table("MiniLM-L6, torch.compile", times, list(map(str, SHAPES)), {}))
+
+
+def show_first(folder: str, rounds: int) -> None:
+    """Seconds to the first result at (1, 128): nothing on disk, from the disk, and what torch alone takes."""
+    taken: dict[str, list[float]] = {"first process": [], "next process": [], "tracing alone": []}
+    for turn in range(rounds):
+        cache = f"{folder}/first-{turn}"
+        for name, backend in zip(taken, ("optc", "optc", "eager"), strict=True):
+            taken[name].append(_worker("first", backend, cache))
+    for name, values in taken.items():
+        print(f"{name:15}{statistics.median(values):6.2f} s  ({min(values):.2f} to {max(values):.2f})")
+    ratios = [a / b for a, b in zip(taken["first process"], taken["next process"], strict=True)]
+    print(f"{'ratio':15}{statistics.median(ratios):6.2f}    ({min(ratios):.2f} to {max(ratios):.2f})")
+
+
+def _worker(kind: str, text: str, cache: str, seconds: float = 1.0) -> list[float]:
+    told = [sys.executable, __file__, "--worker", kind, text, "--seconds", str(seconds)]
+    environment = {**os.environ, "OPTC_CACHE_DIR": cache}
+    done = subprocess.run(told, check=True, stdout=subprocess.PIPE, env=environment)
+    return json.loads(done.stdout)
+
+
+def calls(options: dict[str, object] | None, seconds: float) -> list[float]:
+    """Median seconds of a call at each shape."""
+    import torch
+
+    module, medians = _encoder(), []
+    for shape in SHAPES:
+        torch.compiler.reset()
+        called = module if options is None else torch.compile(module, backend="optc", options=options)
+        inputs = _inputs(shape)
+        with torch.inference_mode():
+            called(**inputs)
+            _until(0.3 * seconds, called, inputs)
+            medians.append(statistics.median(_until(seconds, called, inputs)))
+    if options is not None:
+        import optc
+
+        stats = optc.torch_backend.stats()
+        assert stats.fallbacks == 0, stats.reasons
+    return medians
+
+
+def first_result(backend: str) -> float:
+    """Seconds from before torch.compile to after the first call."""
+    import torch
+
+    module, inputs = _encoder(), _inputs((1, 128))
+    with torch.inference_mode():
+        start = time.perf_counter()
+        torch.compile(module, backend=backend)(**inputs)
+        return time.perf_counter() - start
+
+
+def _until(seconds: float, called: Callable[..., object], inputs: dict[str, object]) -> list[float]:
+    taken: list[float] = []
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or len(taken) < 10:
+        start = time.perf_counter()
+        called(**inputs)
+        taken.append(time.perf_counter() - start)
+    return taken
+
+
+def _encoder() -> Callable[..., object]:
+    import minilm
+
+    return minilm.encoder()[0]
+
+
+def _inputs(shape: tuple[int, int]) -> dict[str, object]:
+    import torch
+
+    ids = torch.from_numpy(np.random.default_rng(0).integers(1000, 30000, shape))
+    return {
+        "input_ids": ids,
+        "attention_mask": torch.ones_like(ids),
+        "token_type_ids": torch.zeros_like(ids),
+    }
+
+
+if __name__ == "__main__":
+    main()
