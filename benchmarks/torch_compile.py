@@ -3,8 +3,8 @@
     python benchmarks/torch_compile.py [--rounds 5]
 
 Every measurement is a process of its own, contestants take turns, and ratios are taken within a turn. The
-first result counts from before torch.compile; "tracing alone" is dynamo with the backend of torch that compiles
-nothing.
+first result counts from before torch.compile; "tracing alone" is dynamo with the backend of torch that
+compiles nothing.
 """
 
 from __future__ import annotations
