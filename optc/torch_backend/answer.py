@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -23,7 +23,7 @@ class Answer:
         self, graph: Graph, plan: Plan, executable: Executable | None, arguments: Sequence[Any]
     ) -> None:
         self._executable, self._mutated = executable, plan.mutated
-        self._fed = _getter(fed(graph, plan, arguments))
+        self._fed = chosen(fed(graph, plan, arguments))
         self._turned = [(i, _inverse(order)) for i, order in enumerate(plan.orders) if order is not None]
         self._leaves = [_Recipe(graph, *leaf) for leaf in plan.leaves]
         self._structure = graph.structure
@@ -74,7 +74,8 @@ def _inverse(order: Sequence[int]) -> list[int]:
     return sorted(range(len(order)), key=order.__getitem__)
 
 
-def _getter(indices: Sequence[int]) -> Any:
+def chosen(indices: Sequence[int]) -> Callable[[Sequence[Any]], tuple[Any, ...]]:
+    """A function that takes the values at these indices."""
     if len(indices) > 1:
         return itemgetter(*indices)
     return (lambda values: (values[indices[0]],)) if indices else (lambda values: ())

@@ -9,7 +9,7 @@ import torch
 
 from optc.ort_errors import ORT_ERRORS
 
-from .answer import Answer
+from .answer import Answer, chosen
 from .because import Unsupported, reason_of
 from .build import Built
 from .graph import Graph
@@ -32,16 +32,16 @@ class Variant:
         self.plan, self.executable, self.unchecked = built.plan, built.executable, built.fresh
         self.calls = 0
         self._built = built
-        self._frozen = built.plan.frozen
+        self._weights = chosen(built.plan.frozen)
         self._attributes = graph.attributes
-        self._watch = Watch([arguments[i] for i in self._frozen] + self._attributes, dropped)
+        self._watch = Watch([*self._weights(arguments), *self._attributes], dropped)
         self._baked = [(i, arguments[i]) for i in graph.baked]
         self._fixed = built.fixed_sizes(graph, arguments)
         self._answer = Answer(graph, built.plan, built.executable, arguments)
 
     def holds(self, arguments: Sequence[Any]) -> bool:
         """Whether the weights are those that are baked in, unchanged."""
-        return self._watch.holds([arguments[i] for i in self._frozen] + self._attributes)
+        return self._watch.holds([*self._weights(arguments), *self._attributes])
 
     def fits(self, arguments: Sequence[Any]) -> bool:
         """Whether it can answer a call with these arguments."""

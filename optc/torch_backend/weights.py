@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
-from operator import attrgetter, is_, methodcaller
+from operator import attrgetter, methodcaller
 from typing import Any
 
 import numpy as np
@@ -24,8 +24,14 @@ class Watch:
     """
 
     def __init__(self, tensors: Sequence[torch.Tensor], dropped: Callable[[], None] | None = None) -> None:
-        notify = None if dropped is None else (lambda _: dropped())
-        self._references = [weakref.ref(tensor, notify) for tensor in tensors]
+        self._alive = alive = [True]  # as long as it is, no other tensor can have one of the identities
+
+        def gone(_: Any) -> None:
+            alive[0] = False
+            if dropped is not None:
+                dropped()
+
+        self._references = [weakref.ref(tensor, gone) for tensor in tensors]
         self.identity = identity_of(tensors)
         # Inference tensors have no version; nothing but inference mode can write to them.
         self._versioned = [i for i, tensor in enumerate(tensors) if not tensor.is_inference()]
@@ -38,7 +44,8 @@ class Watch:
     def holds(self, tensors: Sequence[torch.Tensor]) -> bool:
         """Whether these are the tensors, unchanged."""
         return (
-            all(map(is_, tensors, (reference() for reference in self._references)))
+            identity_of(tensors) == self.identity
+            and self._alive[0]
             and self._versions_of(tensors) == self._versions
             and list(map(_address, tensors)) == self._addresses
             and b"".join(self._samples) == self._expected
