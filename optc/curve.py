@@ -149,7 +149,7 @@ class _Curve:
             "pass": lossy.key(self.index, self.records[self.index].step),
             "name": name,
             "allowed": self.judge.allowed(),
-            "points": [_row(point, names) for point in points],
+            "points": [_row(point, points[0], names) for point in points],
             "left_out": self.left_out,
         }
 
@@ -192,7 +192,7 @@ class _Curve:
 
     def _time(self, points: Sequence[_Point], in_time: Callable[[], bool]) -> None:
         models = {point.key: point.model for point in points}
-        feeds = gate.usable(models[PLAIN], self.programs, self.feeds, self.seconds / len(points))
+        feeds = gate.usable(models[PLAIN], self.programs, self.feeds, _MAKING_SHARE * self.seconds)
         if not feeds:
             return
         contest = Contest(models.__getitem__, feeds, prepare=self.programs, seed=self.ctx.seed)
@@ -214,7 +214,7 @@ def _operations(model: ir.Model, example: Feeds) -> int | None:
     return found if isinstance(found, int) else None
 
 
-def _row(point: _Point, names: Sequence[str]) -> dict[str, Any]:
+def _row(point: _Point, without: _Point, names: Sequence[str]) -> dict[str, Any]:
     return {
         "setting": ", ".join(f"{name.replace('_', '-')}={getattr(point.step, name)}" for name in names),
         "options": point.step.options(),
@@ -222,24 +222,31 @@ def _row(point: _Point, names: Sequence[str]) -> dict[str, Any]:
         "changed": point.report.changed,
         "operations": point.operations,
         **point.judged,
-        "latency": _latency(point),
+        "latency": _latency(point, without),
         "detail": dict(point.report.detail),
     }
 
 
-def _latency(point: _Point) -> dict[str, dict[str, float | None]]:
-    """By shape: milliseconds, and how many times faster than without the pass (95% interval)."""
+def _latency(point: _Point, without: _Point) -> dict[str, dict[str, float | None]]:
+    """By shape: milliseconds, and how many times faster than without the pass (95% interval).
+
+    Milliseconds follow from the ratio, which is taken within sessions: those of different times differ more.
+    """
     found: dict[str, dict[str, float | None]] = {}
     for shape in point.samples[0] if point.samples else {}:
-        samples = [by_shape[shape] for by_shape in point.samples]
-        if point.strength == 0:
-            ms = 1e3 * float(np.median([sample.reference for sample in samples]))
+        ms = 1e3 * float(np.median([by_shape[shape].reference for by_shape in without.samples]))
+        if point is without:
             found[shape] = {"ms": ms, "speedup": 1.0, "low": None, "high": None}
             continue
+        samples = [by_shape[shape] for by_shape in point.samples]
         ratio = measure.over_sessions([sample.log_ratio for sample in samples])
-        ms = 1e3 * float(np.median([sample.challenger for sample in samples]))
         high = ratio.high if math.isfinite(ratio.high) else None
-        found[shape] = {"ms": ms, "speedup": ratio.ratio, "low": ratio.low or None, "high": high}
+        found[shape] = {
+            "ms": ms / ratio.ratio,
+            "speedup": ratio.ratio,
+            "low": ratio.low or None,
+            "high": high,
+        }
     return found
 
 

@@ -20,10 +20,15 @@ class Mixes(Exception):
 
 @dataclass(frozen=True)
 class Factor:
-    """A part of an axis; the later factors of a group vary faster."""
+    """A part of an axis; the later factors of a group vary faster.
+
+    Attributes:
+        skip: of the tokens, this many of the first are not in it.
+    """
 
     role: Role
     size: Dim
+    skip: int = 0
 
 
 Group: TypeAlias = tuple[Factor, ...]
@@ -45,6 +50,11 @@ class Layout:
         axis = self.axis("token")
         assert axis is not None, "a layout has tokens"
         return axis
+
+    @property
+    def skip(self) -> int:
+        """How many of the first tokens are not in it."""
+        return next(factor.skip for factor in self.groups[self.tokens] if factor.role == "token")
 
     def is_whole(self, axis: int) -> bool:
         """Whether the axis is one factor."""
@@ -74,7 +84,8 @@ class Step:
     Attributes:
         outputs: the layouts of its outputs, None for those without tokens.
         sides: its operands that are aligned with the tokens.
-        first: it reads only this many of the first tokens, where tokens are not the whole of what it reads.
+        first: it takes this many of the first tokens apart from the others (outputs without tokens hold
+            nothing else), or puts them back in front.
     """
 
     outputs: tuple[Layout | None, ...]

@@ -41,6 +41,7 @@ _REDUCTIONS = _names(
 )
 _REGROUPING = _names("Reshape Flatten Squeeze Unsqueeze")
 _PRODUCTS = _names("MatMul MatMulInteger")
+_ALL = 2**31 - 1  # the end of a slice that goes as far as there is something
 ATTENTIONS = frozenset({"Attention", "CappedAttention"})
 
 
@@ -311,8 +312,10 @@ def _concat(node: ir.Node, layouts: Layouts) -> Step:
     first = next(layouts[value] for value in node.inputs if value is not None and value in layouts)
     rank = len(first.groups)
     axis = match.attr_int(node, "axis", 0) % rank
+    if axis == first.tokens:
+        return _put_back(node, layouts)
     if first.has_role(axis):
-        raise Mixes("Concat appends to the tokens")
+        raise Mixes("Concat appends to the samples")
     roles = [group if any(f.role for f in group) else () for group in first.groups]
     for value in node.inputs:
         if value in layouts and value is not None:
@@ -324,9 +327,34 @@ def _concat(node: ir.Node, layouts: Layouts) -> Step:
     return Step((layout,), sides)
 
 
+def _put_back(node: ir.Node, layouts: Layouts) -> Step:
+    """The first tokens in front of the others, which were apart from them."""
+    *ahead, last = (_given(node, index) for index in range(len(node.inputs)))
+    if last not in layouts or any(value in layouts for value in ahead):
+        raise Mixes("Concat appends to the tokens")
+    layout = layouts[last]
+    axis, skip = layout.tokens, layout.skip
+    counts = [match.static_dim(value, axis) for value in ahead]
+    if not layout.is_whole(axis) or None in counts or sum(filter(None, counts)) != skip:
+        raise Mixes("Concat appends to the tokens")
+    return Step((_cut(layout, -skip),), first=skip)
+
+
+def _cut(layout: Layout, count: int) -> Layout:
+    """The layout of the tokens behind the first ``count`` of those that are in it."""
+    axis = layout.tokens
+    [factor] = layout.groups[axis]
+    cut = Factor("token", factor.size - count, factor.skip + count)
+    return Layout(tuple((cut,) if i == axis else group for i, group in enumerate(layout.groups)))
+
+
 def _split(node: ir.Node, layouts: Layouts) -> Step:
     layout = _only_first(node, layouts)
     axis = match.attr_int(node, "axis", 0) % len(layout.groups)
+    if axis == layout.tokens and layout.is_whole(axis) and len(node.outputs) == 2:
+        count = match.static_dim(node.outputs[0], axis)
+        if count is not None:
+            return Step((None, _cut(layout, count)), first=layout.skip + count)
     if layout.has_role(axis):
         raise Mixes("Split cuts the axis of tokens")
     groups = [group if i != axis else () for i, group in enumerate(layout.groups)]
@@ -341,7 +369,7 @@ def _gather(node: ir.Node, layouts: Layouts) -> Step:
         picked = match.constant(index)
         if picked is None or not layout.is_whole(axis) or not picked.size or picked.min() < 0:
             raise Mixes("Gather picks tokens")
-        return Step((None,), first=int(picked.max()) + 1)
+        return Step((None,), first=layout.skip + int(picked.max()) + 1)
     if layout.has_role(axis):
         raise Mixes("Gather picks samples")
     groups = list(layout.groups)
@@ -361,10 +389,14 @@ def _slice(node: ir.Node, layouts: Layouts) -> Step:
         gone = {axis % rank for axis in axes}
         groups = [group if i not in gone else () for i, group in enumerate(layout.groups)]
         return Step((_sized(groups, node.outputs[0]),))
-    if [axis % rank for axis in axes] == [layout.tokens] and starts == (0,) and steps in (None, (1,)):
-        end = ends[0] if ends is not None else None
-        if isinstance(end, int) and end > 0 and layout.is_whole(layout.tokens):
-            return Step((None,), first=end)
+    if [axis % rank for axis in axes] == [layout.tokens] and layout.is_whole(layout.tokens):
+        begin, end = (known[0] if known is not None else None for known in (starts, ends))
+        [tokens] = layout.groups[layout.tokens]
+        if steps in (None, (1,)) and isinstance(begin, int) and isinstance(end, int) and begin >= 0:
+            if end >= (tokens.size if isinstance(tokens.size, int) else _ALL):
+                return Step((_cut(layout, begin),), first=layout.skip + begin)
+            if begin == 0 and end > 0:
+                return Step((None,), first=layout.skip + end)
     raise Mixes("Slice picks tokens")
 
 
@@ -376,6 +408,8 @@ def _attention(node: ir.Node, layouts: Layouts) -> Step:
     if (k in layouts) != (v in layouts):
         raise Mixes("keys and values of an attention do not both follow the tokens")
     for value in (q, k, v):
+        if value in layouts and layouts[value].skip:
+            raise Mixes("an attention runs over some of the tokens")
         if value in layouts and not is_by_head(layouts[value]):
             raise Mixes("the axis that an attention runs over is not that of the tokens (windows, channels)")
     if node.attributes["causal"].as_int() and k in layouts:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
 import onnx_ir as ir
 
 from optc.analysis.axes_layout import Dim, Layout, Side
@@ -36,7 +37,7 @@ class Level:
     _index: ir.Value | None = None
     _place: ir.Value | None = None
     restored: dict[ir.Value, ir.Value] = field(default_factory=dict)
-    sides: dict[tuple[ir.Value, Side], ir.Value] = field(default_factory=dict)
+    sides: dict[tuple[ir.Value, Side, int], ir.Value] = field(default_factory=dict)
     masks: dict[tuple[ir.Value, bool], ir.Value] = field(default_factory=dict)
 
     def index(self) -> ir.Value:
@@ -87,6 +88,7 @@ def all_tokens(level: Level, value: ir.Value, layout: Layout, anchor: ir.Node) -
     if value not in level.restored:
         places = level.place_of()
         e = Emitter(level.emitter.model, anchor, f"{value.name}_unmerge")
+        places = _behind(e, places, layout.skip)
         full = e.op("GatherND", canonical(e, value, layout), places, batch_dims=1)
         level.restored[value] = restored_layout(e, full, layout)
     return level.restored[value]
@@ -98,16 +100,16 @@ def side_of(level: Level, value: ir.Value, side: Side, layout: Layout) -> ir.Val
     Args:
         layout: of the node's output, to which the operand is broadcast.
     """
-    key = (value, side)
+    key = (value, side, layout.skip)
     if key not in level.sides:
         level.sides[key] = _gathered(level, value, side, layout)
     return level.sides[key]
 
 
 def _gathered(level: Level, value: ir.Value, side: Side, layout: Layout) -> ir.Value:
-    index = level.index()
     assert value.shape is not None
     e, rank, own = level.emitter, len(layout.groups), len(value.shape)
+    index = _behind(e, level.index(), layout.skip)
     batch = layout.axis("batch")
     if side.batch is not None:
         order = [side.batch, side.tokens]
@@ -134,3 +136,11 @@ def _gathered(level: Level, value: ir.Value, side: Side, layout: Layout) -> ir.V
         full = [batch, *order]
     back = [full.index(axis) for axis in range(rank)]
     return picked if back == sorted(back) else e.op("Transpose", picked, perm=back)
+
+
+def _behind(e: Emitter, index: ir.Value, skip: int) -> ir.Value:
+    """Of [batch, tokens, 1] the tokens behind the first ``skip``, counted from there; those stay in front."""
+    if not skip:
+        return index
+    far = e.ints(np.iinfo(np.int64).max)
+    return e.op("Sub", e.op("Slice", index, e.ints(skip), far, e.ints(1)), e.constant(np.array(skip)))

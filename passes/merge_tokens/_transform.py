@@ -13,6 +13,7 @@ from . import _prune
 from ._prune import PruneForm
 from ._text import FAR, constants, function, given, scalars, spread
 
+_MUCH = 1e4  # more than any likeness, and than the logarithm of the size of padding
 OUTPUTS = ("y", "new_size", "bias", "index", "place")
 
 
@@ -36,7 +37,7 @@ def body(form: TransformForm) -> str:
     first = "first, " if select.lead else ""
     lines = [
         *given(*_prune.attributes(select)),
-        *constants(zero=[0], one=[1], two=[2], far=[FAR], heads=[form.heads_axis], row=[0, 1, 1, -1]),
+        *constants(zero=[0], one=[1], two=[2], far=[FAR], heads=[form.heads_axis], as_row=[0, 1, 1, -1]),
         *_prune.selection(select),
         "metric = ReduceMean <keepdims: int = 0> (keys, heads)",
         "unit = LpNormalization <axis: int = -1, p: int = 2> (metric)",
@@ -45,7 +46,8 @@ def body(form: TransformForm) -> str:
         "others_t = Transpose <perm: ints = [0, 2, 1]> (others)",
         "cosine = MatMul (chosen, others_t)",
         "temperature = Constant <value_float: float = @temperature> ()",
-        "likeness = Div (cosine, temperature)",
+        "likeness_of_all = Div (cosine, temperature)",
+        *_of_one_kind(form),
         *_weighed(form),
         "m = Softmax <axis: int = -1> (weighed)",
         "x_free = Slice (x, lead, far, one)",
@@ -59,7 +61,7 @@ def body(form: TransformForm) -> str:
         *_sizes(form),
         "size_safe = Max (joined_size, tiny)",
         "new_size = Identity (size_safe)",
-        "flat = Reshape (new_size, row)",
+        "flat = Reshape (new_size, as_row)",
         "bias = Log (flat)",
         *scalars(),
         *(spread("first_index", "lead", "zero", 1) if select.lead else ()),
@@ -70,6 +72,22 @@ def body(form: TransformForm) -> str:
         f"place = Concat <axis: int = 1> ({'first_index, ' if select.lead else ''}behind)",
     ]
     return function(inputs(form), OUTPUTS, lines)
+
+
+def _of_one_kind(form: TransformForm) -> list[str]:
+    """Padding that is chosen, where there is little else, takes up no content, and content no padding."""
+    if not form.select.padded:
+        return ["likeness = Identity (likeness_of_all)"]
+    return [
+        "flags_chosen = GatherND <batch_dims: int = 1> (flags, kept)",
+        "flags_free = Slice (flags, lead, far, one)",
+        "flags_row = Transpose <perm: ints = [0, 2, 1]> (flags_free)",
+        "difference = Sub (flags_chosen, flags_row)",
+        "unlike = Abs (difference)",
+        f"much = Constant <value_float: float = {_MUCH}> ()",
+        "too_much = Mul (unlike, much)",
+        "likeness = Sub (likeness_of_all, too_much)",
+    ]
 
 
 def _weighed(form: TransformForm) -> list[str]:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 import onnx_ir as ir
 
-from optc import rewrite
+from optc import match, rewrite
 from optc.analysis.axes_layout import Dim, Layout
 from optc.analysis.axes_rules import ATTENTIONS
 from optc.analysis.graph import Captures, captures
@@ -116,6 +116,8 @@ class Walk:
             return _attend.weighted(self.model, node, level)
         if node.op_type == "Reshape" and layout is not None:
             self._reshape(node, layout, level)
+        if node.op_type == "Split" and step.first is not None:
+            self._split(node, level)
         if node.op_type == "Expand" and layout is not None:
             self._expand(node, layout)
         return node
@@ -130,7 +132,8 @@ class Walk:
             known = math.prod(size for size in fixed if isinstance(size, int))
             whole = all(isinstance(size, int) for size in fixed)
             if any(f.role == "token" for f in group):
-                sizes.append(known * level.count if whole and isinstance(level.count, int) else None)
+                count = level.count if whole and isinstance(level.count, int) else None
+                sizes.append(None if count is None else known * (count - layout.skip))
             else:
                 sizes.append(known if whole else None)
             if sizes[-1] is None and axis < len(before.groups) and before.groups[axis] == group:
@@ -152,8 +155,28 @@ class Walk:
                 continue
             axis = 0 if roles == ["batch"] else 1
             dim = previous.op("Shape", level.tokens, start=axis, end=axis + 1, dtype=ir.DataType.INT64)
+            if axis == 1 and layout.skip:
+                dim = previous.op("Sub", dim, previous.ints(layout.skip))
             parts.append(dim)
         return previous.op("Concat", *parts, axis=0, dtype=ir.DataType.INT64)
+
+    def _split(self, node: ir.Node, level: Level) -> None:
+        """The others, from which the first tokens are taken apart, are fewer."""
+        value = node.inputs[0]
+        assert value is not None
+        layout = self.layouts[value]
+        first = match.static_dim(node.outputs[0], layout.tokens)
+        assert first is not None
+        e = Emitter(self.model, self._before(node), f"{node.name}_sizes")
+        if isinstance(level.count, int):
+            sizes = e.ints(first, level.count - layout.skip - first)
+        else:
+            count = e.op("Shape", level.tokens, start=1, end=2, dtype=ir.DataType.INT64)
+            rest = e.op("Sub", count, e.ints(layout.skip + first))
+            sizes = e.op("Concat", e.ints(first), rest, axis=0)
+        node.attributes.pop("num_outputs", None)
+        node.resize_inputs(2)
+        node.replace_input_with(1, sizes)
 
     def _expand(self, node: ir.Node, layout: Layout) -> None:
         """Axes that do not grow are 1 in what `Expand` is told, so that it mentions no number of tokens."""
@@ -177,7 +200,7 @@ def sized(layout: Layout, count: Dim) -> ir.Shape:
     """The shape of a value with this layout and ``count`` tokens."""
     dims: list[int | ir.SymbolicDim | None] = []
     for group in layout.groups:
-        sizes = [count if f.role == "token" else f.size for f in group]
+        sizes = [count - f.skip if f.role == "token" else f.size for f in group]
         if len(sizes) == 1:
             dims.append(sizes[0])
         else:

@@ -55,6 +55,41 @@ def test_tables_are_sides_with_their_axes() -> None:
     assert [(s.index, s.tokens, s.batch) for s in steps["Mul"].sides] == [(1, 1, 0)]
 
 
+@pytest.mark.parametrize(
+    "cut",
+    [
+        """sizes = Constant <value_ints = [3, 9]> ()  ahead, others = Split <axis = 1> (x, sizes)""",
+        """one = Constant <value_ints = [1]> ()  zero = Constant <value_ints = [0]> ()
+        three = Constant <value_ints = [3]> ()  far = Constant <value_ints = [9223372036854775807]> ()
+        ahead = Slice (x, zero, three, one)  others = Slice (x, three, far, one)""",
+    ],
+    ids=["split", "slices"],
+)
+def test_others_may_be_apart_from_the_first_tokens_and_come_back(cut: str) -> None:
+    """As rotary positions do that leave the class token and registers out."""
+    inputs = "float[2, 12, 8] x, float[9, 8] table"
+    found, values = followed(
+        f"{cut}  turned = Mul (others, table)  y = Concat <axis = 1> (ahead, turned)", inputs
+    )
+    assert not found.mixed
+    assert found.layouts[values["turned"]].groups[1] == (Factor("token", 9, skip=3),)
+    assert found.layouts[values["y"]].groups[1] == (Factor("token", 12),)
+    assert values["ahead"] not in found.layouts
+    steps = {node.op_type: step for node, step in found.steps.items()}
+    assert [(s.index, s.tokens) for s in steps["Mul"].sides] == [(1, 0)]
+    assert steps["Concat"].first == 3
+
+
+@pytest.mark.parametrize("joined", ["others, ahead", "few, others", "others, others"])
+def test_others_that_come_back_elsewhere_end_the_axis(joined: str) -> None:
+    cut = """sizes = Constant <value_ints = [6, 6]> ()  ahead, others = Split <axis = 1> (x, sizes)
+        again = Relu (x)  more = Constant <value_ints = [2, 10]> ()
+        few, rest = Split <axis = 1> (again, more)"""
+    found, values = followed(f"{cut}  y = Concat <axis = 1> ({joined})")
+    assert list(found.mixed.values()) == ["Concat appends to the tokens"]
+    assert values["y"] in found.tainted
+
+
 def test_what_computes_across_tokens_ends_the_axis() -> None:
     found, values = followed(
         """

@@ -19,31 +19,47 @@ def first(output: Any) -> torch.Tensor:
     return output
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_known_encoders_equal_merging_by_hand_at_any_batch_size(name: str) -> None:
+METHODS = {
+    "tome": ("r=3", [3, 3, 3]),
+    "prune": ("method=prune, r=3", [3, 3, 3]),
+    "pyramid": ("method=pyramid, keep=0.7", [0, 0.7, 0.7]),
+    "transform": ("method=transform, keep=0.7", [0, 0.7, 0.7]),
+}
+SLOW = [(name, method) for name in CASES for method in METHODS if method != "tome" and name != "bert"]
+FAST = [(name, "tome") for name in CASES] + [("bert", method) for method in METHODS if method != "tome"]
+
+
+def check(case: Any, artifact: Any, given: Any, method: str) -> None:
+    amounts = METHODS[method][1]
+    with torch.no_grad():
+        expected = case.expected(given, amounts, method=method)
+        actual, full = first(artifact(*given)), first(case.module(*given))
+    if len(given) == 2:  # what padding computes is of no use to anyone
+        actual, expected, full = (x[given[1] == 1] for x in (actual, expected, full))
+    assert (actual - expected).norm() / expected.norm() < 1e-4
+    assert (full - expected).norm() / expected.norm() > 1e-2
+
+
+@pytest.mark.parametrize(
+    ("name", "method"), FAST + [pytest.param(*each, marks=pytest.mark.slow) for each in SLOW]
+)
+def test_known_encoders_equal_the_same_by_hand_at_any_batch_size(name: str, method: str) -> None:
     torch.manual_seed(0)
     case = CASES[name]()
     batch = torch.export.Dim("batch")
     inputs = case.inputs(2)
     shapes = tuple({0: batch} for _ in inputs)
-    pipeline = "simplify, merge-tokens{r=3}, fuse"
+    pipeline = f"simplify, merge-tokens{{{METHODS[method][0]}}}, fuse"
     artifact = optc.compile(case.module, inputs, dynamic_shapes=shapes, pipeline=pipeline)
     row = artifact.report["passes"][1]
     [stream] = row["detail"]["streams"]
     assert stream["protected"] == case.protected
     for size in (1, 3):
-        given = case.inputs(size)
-        with torch.no_grad():
-            expected = case.expected(given, [3, 3, 3])
-            actual = first(artifact(*given))
-            full = first(case.module(*given))
-        if name == "bert":  # what padding computes is of no use to anyone
-            actual, expected, full = (x[given[1] == 1] for x in (actual, expected, full))
-        assert (actual - expected).norm() / expected.norm() < 1e-4
-        assert (full - expected).norm() / expected.norm() > 1e-2
+        check(case, artifact, case.inputs(size), method)
 
 
-def test_any_number_of_tokens_and_samples_with_padding() -> None:
+@pytest.mark.parametrize("method", METHODS)
+def test_any_number_of_tokens_and_samples_with_padding(method: str) -> None:
     torch.manual_seed(0)
     case = CASES["bert"]()
     batch, tokens = torch.export.Dim("batch"), torch.export.Dim("tokens", min=4, max=60)
@@ -52,15 +68,11 @@ def test_any_number_of_tokens_and_samples_with_padding() -> None:
         case.module,
         inputs,
         dynamic_shapes=tuple({0: batch, 1: tokens} for _ in inputs),
-        pipeline="simplify, merge-tokens{r=3}, fuse",
+        pipeline=f"simplify, merge-tokens{{{METHODS[method][0]}}}, fuse",
     )
     short = tuple(x[:, :11] for x in case.inputs(1))
     for given in (case.inputs(1), case.inputs(3), short):
-        with torch.no_grad():
-            expected = case.expected(given, [3, 3, 3])
-        real = given[1] == 1
-        actual = first(artifact(*given))[real]
-        assert (actual - expected[real]).norm() / expected[real].norm() < 1e-4
+        check(case, artifact, given, method)
 
 
 def test_what_padding_holds_changes_nothing() -> None:

@@ -34,18 +34,24 @@ def split(x: torch.Tensor, heads: int) -> torch.Tensor:
 
 def attend(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias: torch.Tensor, heads: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Attention of [B, T, D] with a bias; also returns the keys by head."""
-    q, k, v = (split(x, heads) for x in (q, k, v))
+) -> tuple[torch.Tensor, eager.Heads]:
+    """Attention of [B, T, D] with a bias; also returns queries and keys by head."""
+    return attend_by_head(*(split(x, heads) for x in (q, k, v)), bias)
+
+
+def attend_by_head(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias: torch.Tensor
+) -> tuple[torch.Tensor, eager.Heads]:
+    """The same of [B, heads, T, d]."""
     scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5 + bias
-    return (scores.softmax(-1) @ v).transpose(1, 2).flatten(2), k
+    return (scores.softmax(-1) @ v).transpose(1, 2).flatten(2), (q, k)
 
 
 def merged_vit(module: Any, x: torch.Tensor, amounts: list[int], protected: int = 1) -> eager.Tokens:
     """The tokens behind the last layer of a ViT, merged after every attention."""
 
     def attention(layer: Any) -> eager.Layer:
-        def run(x: torch.Tensor, bias: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        def run(x: torch.Tensor, bias: torch.Tensor, _: torch.Tensor) -> tuple[torch.Tensor, eager.Heads]:
             h, a = layer.layernorm_before(x), layer.attention
             y, k = attend(a.q_proj(h), a.k_proj(h), a.v_proj(h), bias, CONFIG["num_attention_heads"])
             return x + a.o_proj(y), k
