@@ -17,7 +17,8 @@ from optc.passbase import Context, Pass, Report, Skip
 from . import auto, bias, choice, dynamic, tables, weight_only
 from .choice import partly
 from .smooth import Smoothed, smooth
-from .static import Settings, quantize_static, saturation
+from .static import Settings, quantize_static, saturation, why_not_static
+from .static.region import fed_in_float
 from .static.sites import Site, find
 
 Scheme = Literal["auto", "int8-dynamic", "int8-static", "int8-weight", "int4-weight"]
@@ -63,7 +64,10 @@ class Quantize(Pass):
         """Quantizes what is allowed, but never the sites named in ``always``, with the reason."""
         scheme = choice.Scheme(
             apply=lambda made, left: self._apply(made, ctx, {**left, **always}),
-            sites=lambda made: [site.name for site in self._sites(made, always, [])],
+            sites=lambda made: [
+                *self._tables(made, always),
+                *(site.name for site in self._sites(made, always, [])),
+            ],
             prepare=lambda made: self._prepared(made, ctx, always),
         )
         return choice.within(model, ctx, scheme)
@@ -71,15 +75,27 @@ class Quantize(Pass):
     def _apply(self, model: ir.Model, ctx: Context, left: Mapping[str, str]) -> Report:
         """Quantizes all sites but those that are ``left``, by name, with the reason, and then tables."""
         report = self._products(model, ctx, left)
-        count, skips = tables.quantize(model, self._leave_table)
+        count, skips = tables.quantize(model, self._leave_table(left))
         matched = {**report.matched, **({"embedding table in int8": count} if count else {})}
         return dataclasses.replace(
             report, changed=report.changed or count > 0, matched=matched, skipped=(*report.skipped, *skips)
         )
 
-    def _leave_table(self, name: str) -> str | None:
+    def _tables(self, model: ir.Model, left: Mapping[str, str]) -> list[str]:
+        leave = self._leave_table(left)
+        return [
+            table.name for table in tables.find(model)[0] if all(leave(name) is None for name in table.names)
+        ]
+
+    def _leave_table(self, left: Mapping[str, str]) -> Callable[[str], str | None]:
         excluded = self._excluded()
-        return f"excluded by {self.exclude!r}" if excluded is not None and excluded.search(name) else None
+
+        def leave(name: str) -> str | None:
+            if excluded is not None and excluded.search(name):
+                return f"excluded by {self.exclude!r}"
+            return left.get(name)
+
+        return leave
 
     def _products(self, model: ir.Model, ctx: Context, left: Mapping[str, str]) -> Report:
         if self.scheme == "int8-static":
@@ -108,13 +124,15 @@ class Quantize(Pass):
     def _prepared(self, model: ir.Model, ctx: Context, left: Mapping[str, str]) -> partly.Prepared:
         """Gives models in which some sites are quantized, without what is fitted behind."""
         if self.scheme == "int8-static":
-            return partly.statically(model, ctx.calibration or (), ctx, self._settings(left))
-        if self.scheme in ("int8-weight", "int4-weight"):
+            made = partly.statically(model, ctx.calibration or (), ctx, self._settings(left))
+        elif self.scheme in ("int8-weight", "int4-weight"):
             bits = 4 if self.scheme == "int4-weight" else 8
-            return partly.in_weights(model, ctx, bits=bits, group=self.group or weight_only.GROUP)
-        smoothed = model.clone()
-        self._smooth(smoothed, ctx, self._sites(smoothed, left, []))
-        return partly.dynamically(smoothed, per_channel=self.granularity == "channel")
+            made = partly.in_weights(model, ctx, bits=bits, group=self.group or weight_only.GROUP)
+        else:
+            smoothed = model.clone()
+            self._smooth(smoothed, ctx, self._sites(smoothed, left, []))
+            made = partly.dynamically(smoothed, per_channel=self.granularity == "channel")
+        return partly.and_tables(made, self._tables(model, left))
 
     def _dynamic(self, model: ir.Model, ctx: Context, sites: list[Site], skips: list[Skip]) -> Report:
         smoothed = self._smooth(model, ctx, sites)
@@ -221,7 +239,16 @@ class Quantize(Pass):
                 where="quantize",
                 hint="give --calib, or calibration= in Python",
             )
-        return quantize_static(model, ctx.calibration, ctx, self._settings(left))
+        smoothed = self._smooth_behind_float(model, ctx, left)
+        report = quantize_static(model, ctx.calibration, ctx, self._settings(left))
+        matched = {**report.matched, **({"input smoothed": n} if (n := len(smoothed.alphas)) else {})}
+        return dataclasses.replace(report, matched=matched, detail={**report.detail, **_told(smoothed)})
+
+    def _smooth_behind_float(self, model: ir.Model, ctx: Context, left: Mapping[str, str]) -> Smoothed:
+        """Smooths inputs that are computed in float; between convolutions `equalize` evens out channels."""
+        if why_not_static(model) is not None:
+            return Smoothed()
+        return self._smooth(model, ctx, fed_in_float(model, self._sites(model, left, [])))
 
     def _settings(self, left: Mapping[str, str]) -> Settings:
         return Settings(

@@ -15,13 +15,13 @@ import onnx_ir as ir
 from optc import match, newnode
 from optc.newnode import New, Operand
 from optc.passbase import Context, Feeds
-from optc.passes.fuse._bias import bias_add
 
 from .calibration import Probe, observe
 from .calibration.probes import reduction
 from .rows import inverse_power
 from .static.graph import Graph
 from .static.grid import along, quantized_weight, weight_scales
+from .static.shift import shift
 from .static.sites import Site
 
 _LEAST = 1e-20
@@ -47,7 +47,7 @@ def correct(
     for site in sites:
         mean = probes[str(site.output.name)].mean
         if mean is not None and np.isfinite(mean).all():
-            _shift(site, -mean, graph)
+            shift(site, -mean, graph, "corrected")
             count += 1
     graph.drop_unused()
     return count
@@ -122,28 +122,3 @@ def _rounded(data: ir.Value, version: int) -> New:
 
 def _number(op_type: str, *inputs: Operand) -> New:
     return New(op_type, inputs, ir.DataType.FLOAT, ir.Shape([]))
-
-
-def _shift(site: Site, by: np.ndarray, graph: Graph) -> None:
-    """Adds a vector to the output of the site, in a constant that is added already if there is one."""
-    node, index, old = site.node, 2, site.bias
-    if old is None and (found := bias_add(site.output)) is not None:
-        node, old = found
-        index = 1 if node.inputs[1] is old else 0
-    bias = match.constant(old)
-    shifted = (by if bias is None else bias.astype(np.float64) + by).astype(np.float32)
-    name = f"{site.weight.name}_bias" if old is None else str(old.name)
-    value = graph.constant(shifted, f"{name}_corrected")
-    if old is None and site.node.op_type == "MatMul":
-        _add_behind(site, value, graph)
-        return
-    if len(node.inputs) <= index:
-        node.resize_inputs(index + 1)
-    node.replace_input_with(index, value)
-
-
-def _add_behind(site: Site, bias: ir.Value, graph: Graph) -> None:
-    old = site.output
-    biased = graph.make("Add", [old, bias], f"{old.name}_corrected", ir.DataType.FLOAT, old.shape)
-    graph.place_behind(old, biased)
-    graph.replace(old, biased, but=biased.producer())

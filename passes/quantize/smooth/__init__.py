@@ -16,7 +16,7 @@ import onnx_ir as ir
 from optc.passbase import Context, Feeds
 from optc.passes.quantize.calibration import observe
 from optc.passes.quantize.static.graph import Graph
-from optc.passes.quantize.static.sites import Site
+from optc.passes.quantize.static.sites import FEW_TERMS, Site
 
 from . import fold, outliers
 from .choose import ALPHAS, Choice, choose, largest_channels
@@ -28,7 +28,7 @@ __all__ = ["Smoothed", "smooth"]
 _WORTH_A_NODE = 0.3  # of the expected error must be left where smoothing costs a multiplication at run time
 _WORTH_A_PRODUCT = 0.25  # of that must be left where channels are multiplied in float
 _NOT_WORTH_IT = 0.5  # an error that smoothing would leave and that outliers are held against
-_OUTLIERS = 4  # channels that are taken out together
+_OUTLIERS = FEW_TERMS  # channels that are taken out together, into a product that stays in float
 
 
 @dataclass

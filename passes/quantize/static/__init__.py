@@ -21,9 +21,16 @@ from .insert import Weights, insert
 from .settings import Settings
 from .sites import Site
 
-__all__ = ["Settings", "Site", "quantize_static"]
+__all__ = ["Settings", "Site", "quantize_static", "why_not_static"]
 
 _PER_AXIS = 13  # the operator set since which QuantizeLinear knows an axis
+
+
+def why_not_static(model: ir.Model) -> str | None:
+    """Why no site of the model can be quantized this way."""
+    if opset(model) >= _PER_AXIS:
+        return None
+    return f"the operator set of the model is {opset(model)}; scales per channel need {_PER_AXIS}"
 
 
 def quantize_static(
@@ -39,8 +46,7 @@ def quantize_static(
         UserError: the model does not run on the calibration data.
     """
     settings = settings or Settings()
-    if opset(model) < _PER_AXIS:
-        reason = f"the operator set of the model is {opset(model)}; scales per channel need {_PER_AXIS}"
+    if (reason := why_not_static(model)) is not None:
         return Report(False, skipped=(Skip("model", reason),))
     shapes.infer(model)
     every, skips = sites.find(model)

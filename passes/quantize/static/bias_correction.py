@@ -15,12 +15,14 @@ import onnx_ir as ir
 from optc import match, newnode
 from optc.newnode import New, Operand
 from optc.passbase import Context, Feeds
+from optc.passes.fuse._bias import bias_add
 from optc.passes.quantize.calibration import Mean, observe
 from optc.passes.quantize.calibration.probes import reduction
 
 from .graph import Graph
 from .grid import Grid, along, quantized_weight, weight_scales
 from .insert import Weights
+from .shift import is_free, shift
 from .sites import Site
 
 
@@ -67,10 +69,11 @@ def correct(
 ) -> int:
     """Changes the biases of the sites, in place; returns how many.
 
-    A site without a bias gets one where its operator takes one. The model is still in float.
+    A site without a bias gets one where its operator takes one, so no node is added; and none in int8 is
+    changed. The model is still in float.
     """
     known = [site for site in sites if site.data in grids and site.output.shape is not None]
-    fitting = [site for site in known if site.node.op_type != "MatMul"]
+    fitting = [site for site in known if is_free(site) and not _is_in_int8(site, grids)]
     probes = {str(site.output.name): _SiteError(site, grids[site.data], weights) for site in fitting}
     observe(
         model,
@@ -83,16 +86,12 @@ def correct(
     for site in fitting:
         mean = probes[str(site.output.name)].mean
         if np.isfinite(mean).all():
-            _shift(site, -mean, graph)
+            shift(site, -mean, graph, "corrected")
     graph.drop_unused()
     return len(fitting)
 
 
-def _shift(site: Site, by: np.ndarray, graph: Graph) -> None:
-    bias = match.constant(site.bias)
-    shifted = (by if bias is None else bias.astype(np.float64) + by).astype(np.float32)
-    name = site.bias.name if site.bias is not None else f"{site.weight.name}_bias"
-    value = graph.constant(shifted, f"{name}_corrected")
-    if len(site.node.inputs) < 3:
-        site.node.resize_inputs(3)
-    site.node.replace_input_with(2, value)
+def _is_in_int8(site: Site, grids: Mapping[ir.Value, Grid]) -> bool:
+    """Whether the bias behind a site is added in int8."""
+    found = bias_add(site.output) if site.node.op_type == "MatMul" else None
+    return found is not None and found[1] in grids

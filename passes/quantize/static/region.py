@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import onnx_ir as ir
@@ -72,6 +72,13 @@ def plan(model: ir.Model, sites: Iterable[Site]) -> Region:
             region.carriers.add(node)
     _collect(model, region, by_node)
     return region
+
+
+def fed_in_float(model: ir.Model, sites: Sequence[Site]) -> list[Site]:
+    """The sites whose input would not be computed in int8 if all of them were quantized."""
+    area = plan(model, sites)
+    inside = {value for value, is_inside in area.values.items() if is_inside}
+    return [site for site in sites if site.data not in inside]
 
 
 def _available(model: ir.Model, by_node: dict[ir.Node, Site]) -> set[ir.Value]:

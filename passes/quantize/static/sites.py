@@ -11,6 +11,7 @@ from optc import match
 from optc.passbase import Skip
 
 OPS = ("Conv", "Gemm", "MatMul")
+FEW_TERMS = 4  # of a sum: rounding the input takes longer than the products
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,9 @@ def _why_not(node: ir.Node, model: ir.Model) -> str | None:
 def _why_no_product(node: ir.Node, data: ir.Value, weight: ir.Value, bias: ir.Value | None) -> str | None:
     if match.rank(weight) != 2:
         return "its weight is not a matrix"
+    terms = match.static_dim(weight, 1 if match.attr_int(node, "transB", 0) else 0)
+    if terms is not None and terms <= FEW_TERMS:
+        return f"it sums up {terms} terms only: nothing to gain"
     if match.rank(data) is None:
         return "the rank of its input is not known"
     if node.op_type == "MatMul":
