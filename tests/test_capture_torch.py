@@ -18,6 +18,7 @@ from torch import nn
 from torch.export import Dim
 from torch.utils import _pytree
 
+import optc
 from optc.capture import Captured, Signature, capture
 from optc.errors import CaptureError, UserError
 
@@ -389,3 +390,24 @@ def test_feeds_replace_the_example(tmp_path: Any) -> None:
         capture(nn.Linear(4, 4), X, inputs={"input": np.zeros((3, 4))})
     with pytest.raises(UserError, match=r"shape \(3, 5\)"):
         capture(nn.Linear(4, 4), X, inputs={"input": np.zeros((3, 5), np.float32)})
+
+
+MASKED = torch.ones(2, 1, 5, 7, dtype=torch.bool)
+MASKED[0, :, 2], MASKED[1, :, :, 4:] = False, False
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("level", [0, 1])
+def test_rows_of_a_boolean_mask_that_keep_nothing_give_zeros(groups: int, level: int) -> None:
+    """The exporter's own translation gives them the mean of all values; left padding leaves such rows."""
+
+    def forward(self: nn.Module, q: torch.Tensor, k: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        return nn.functional.scaled_dot_product_attention(q, k, 2 * k, mask, enable_gqa=groups > 1)
+
+    q, k = torch.randn(2, 4, 5, 8), torch.randn(2, 4 // groups, 7, 8)
+    made = module(forward)
+    artifact = optc.compile(made, (q, k, MASKED), level=level, gate=False)
+    expected = made(q, k, MASKED)
+    assert not expected[0, :, 2].any()
+    torch.testing.assert_close(artifact(q, k, MASKED), expected)
+    assert (artifact.report["final"]["error"] or {}).get("rel_l2", 0) < 1e-5

@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from optc.analysis.bounds import bounds
+from optc.analysis.bounds import bounds, masked_or_above
 from optc.codegen.ort import mask
 from optc.codegen.ort.build import Builder, Refuse
 from optc.codegen.ort.lowering import lowering, need_kernel
@@ -78,12 +78,11 @@ def _kept_apart(b: Builder, given: ir.Value) -> ir.Value:
     if given.dtype == BOOL:
         zero = b.constant(np.array(0, np.float32), "float")
         return b.shared("Where", given, zero, low, dtype=FLOAT, shape=shape)
-    known = bounds(given)
-    if known is not None and known[0] >= _FLOOR:
+    if masked_or_above(given, _FLOOR):
         return given
     floor = b.constant(np.array(_FLOOR, np.float32), "float")
     kept = b.shared("Max", given, floor, dtype=FLOAT, shape=shape)
-    if known is not None:
+    if bounds(given) is not None:
         return kept
     masked = b.shared("Equal", given, low, dtype=BOOL, shape=shape)
     return b.shared("Where", masked, low, kept, dtype=FLOAT, shape=shape)

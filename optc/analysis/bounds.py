@@ -37,6 +37,25 @@ def bounds(value: ir.Value | None, depth: int = _DEPTH) -> Bounds | None:
     return None
 
 
+def masked_or_above(value: ir.Value | None, floor: float, depth: int = _DEPTH) -> bool:
+    """Whether every element of ``value`` (float32) is known to be -inf, or at least ``floor`` and not NaN.
+
+    Sees through constants, and what selects, moves and joins elements.
+    """
+    if value is None or depth == 0 or value.dtype != ir.DataType.FLOAT:
+        return False
+    array = constant(value)
+    if array is not None:
+        return bool(((array == -np.inf) | (array >= floor)).all())
+    if node := producer(value, *_MOVES):
+        return masked_or_above(node.inputs[0], floor, depth - 1)
+    if node := producer(value, "Where", "Concat"):
+        branches = node.inputs[node.op_type == "Where" :]
+        return all(masked_or_above(each, floor, depth - 1) for each in branches)
+    known = bounds(value, depth)
+    return known is not None and bool(known[0] >= floor)
+
+
 def _hull(parts: list[Bounds | None]) -> Bounds | None:
     known = [part for part in parts if part is not None]
     if not known or len(known) < len(parts):

@@ -16,6 +16,7 @@ from .exporter_fixes import adapted
 from .provenance import innermost
 from .quiet import quiet
 from .torchlib import table_made_once
+from .translations import TABLE
 
 _log = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ def to_ir(program: ExportedProgram, name: str) -> ir.Model:
     """
     try:
         with quiet(), torch.no_grad(), table_made_once(), adapted(program):
-            exported = torch.onnx.export(program, dynamo=True, verbose=False)
+            exported = torch.onnx.export(program, dynamo=True, verbose=False, custom_translation_table=TABLE)
     except torch.onnx.OnnxExporterError as error:
         raise _explained(error, program, name) from error
     assert exported is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -10,16 +11,23 @@ from typing import Any
 
 @contextmanager
 def table_made_once() -> Iterator[None]:
-    """Within it, exports read one table, which they do not change, instead of making their own."""
+    """Within it, exports get copies of one table instead of making their own."""
     registry, make = _maker()
     if make is None:  # another version of torch: it makes its tables elsewhere
         yield
         return
-    registry.from_torchlib = staticmethod(_table)
+    registry.from_torchlib = staticmethod(_copied)
     try:
         yield
     finally:
         registry.from_torchlib = make
+
+
+def _copied(*args: Any, **kwargs: Any) -> Any:
+    """A table to which translations can be added."""
+    copied = copy.copy(_table(*args, **kwargs))
+    copied.functions = {name: list(found) for name, found in copied.functions.items()}
+    return copied
 
 
 @cache

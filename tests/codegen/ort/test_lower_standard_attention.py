@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_lower_attention import LOWEST, MASKS, D, N, attention, feeds, make_mask
 
-from optc.analysis.bounds import bounds
+from optc.analysis.bounds import bounds, masked_or_above
 from optc.capture.opset import newest_opset
 from optc.codegen.ort.kernels import has_kernel
 from optc.passes.fuse import _bodies
@@ -85,9 +85,10 @@ def test_rows_that_give_nan_go_to_the_other_kernel(kind: str) -> None:
     assert "MultiHeadAttention" in ops(lowered)
 
 
-def chosen(low: float, *, calls: int = 1) -> ir.Model:
+def chosen(low: float, *, calls: int = 1, safe: int = 0) -> ir.Model:
     """Attention whose mask selects 0 or ``low``, as models make it of a mask of tokens."""
-    model = attention(np.zeros((3, 1, 1, 5), np.float32), ("b", 1, 1, "t"), calls=calls, opset=NEWEST)
+    zeros = np.zeros((3, 1, 1, 5), np.float32)
+    model = attention(zeros, ("b", 1, 1, "t"), calls=calls, safe=safe, opset=NEWEST)
     keep = model.graph.inputs[3]
     keep.type = ir.TensorType(ir.DataType.BOOL)
     numbers = []
@@ -161,3 +162,18 @@ def test_half_precision_is_inlined_and_says_why() -> None:
 def test_gate_can_choose_the_other_kernel() -> None:
     lowered, _ = legalized(attention(opset=NEWEST), attention="MultiHeadAttention")
     assert ops(lowered) == ["MultiHeadAttention"]
+
+
+@pytest.mark.parametrize(
+    ("masked", "fits"), [(-np.inf, True), (-1e4, True), (LOWEST, False), (np.nan, False)], ids=str
+)
+def test_what_a_choice_between_constants_can_hold(masked: float, fits: bool) -> None:
+    assert masked_or_above(chosen(masked).graph[0].outputs[0], -1e30) == fits
+
+
+def test_minus_infinity_and_moderate_numbers_are_masks_as_they_are() -> None:
+    keep = make_mask((3, 1, 1, 5), "bool")
+    model = chosen(-np.inf, safe=1)
+    assert [op for op in ops(lowered_to_it(model, feeds(3, 4, 5, mask=keep))) if op != "Shape"] == [
+        "Where", "Concat", "Expand", "Attention",
+    ]  # fmt: skip

@@ -1,0 +1,57 @@
+"""Operators that the stock exporter translates to something else than what torch computes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import onnx_ir as ir
+import torch
+from onnxscript import opset18 as op
+from onnxscript.function_libs.torch_lib.ops.nn import aten_scaled_dot_product_attention as _stock
+
+
+def attention(
+    query: Any,
+    key: Any,
+    value: Any,
+    attn_mask: Any = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Any:
+    """scaled_dot_product_attention; a row of a boolean mask that keeps nothing gives 0.
+
+    The stock translation masks with the lowest number instead of -inf, and so gives such a row the mean of
+    all values. Rows of that kind are what left padding and sliding windows leave at padded positions.
+    """
+    if attn_mask is None or attn_mask.dtype != ir.DataType.BOOL or dropout_p:
+        return _stock(query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa)
+    if enable_gqa and query.shape[1] != key.shape[1]:
+        key, value = (_repeated(each, query.shape[1] // key.shape[1]) for each in (key, value))
+    root = op.CastLike(op.Constant(value_float=_scale(query, scale) ** 0.5), query)
+    scores = op.MatMul(op.Mul(query, root), op.Mul(op.Transpose(key, perm=[0, 1, 3, 2]), root))
+    zero = op.CastLike(op.Constant(value_float=0.0), query)
+    masked = op.CastLike(op.Constant(value_float=float("-inf")), query)
+    weights = op.Softmax(op.Add(scores, op.Where(attn_mask, zero, masked)), axis=-1)
+    return op.MatMul(op.Where(op.IsNaN(weights), zero, weights), value)
+
+
+def _scale(query: Any, scale: float | None) -> float:
+    return float(query.shape[-1]) ** -0.5 if scale is None else float(scale)
+
+
+def _repeated(heads: Any, times: int) -> Any:
+    """[B, Nk, T, D] as [B, Nk * times, T, D], every head ``times`` times in a row."""
+    spread = op.Expand(op.Unsqueeze(heads, _ints(2)), _ints(1, 1, times, 1, 1))
+    return op.Reshape(spread, _ints(0, heads.shape[1] * times, -1, heads.shape[3]))
+
+
+def _ints(*numbers: int) -> Any:
+    return op.Constant(value_ints=list(numbers))
+
+
+TABLE: dict[Callable[..., Any], Callable[..., Any]] = {
+    torch.ops.aten.scaled_dot_product_attention.default: attention
+}
