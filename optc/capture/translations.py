@@ -30,10 +30,9 @@ def attention(
         return _stock(query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa)
     if enable_gqa and query.shape[1] != key.shape[1]:
         key, value = (_repeated(each, query.shape[1] // key.shape[1]) for each in (key, value))
-    root = op.CastLike(op.Constant(value_float=_scale(query, scale) ** 0.5), query)
+    root = _number(_scale(query, scale) ** 0.5, query)
     scores = op.MatMul(op.Mul(query, root), op.Mul(op.Transpose(key, perm=[0, 1, 3, 2]), root))
-    zero = op.CastLike(op.Constant(value_float=0.0), query)
-    masked = op.CastLike(op.Constant(value_float=float("-inf")), query)
+    zero, masked = _number(0.0, query), _number(float("-inf"), query)
     weights = op.Softmax(op.Add(scores, op.Where(attn_mask, zero, masked)), axis=-1)
     return op.MatMul(op.Where(op.IsNaN(weights), zero, weights), value)
 
@@ -46,6 +45,11 @@ def _repeated(heads: Any, times: int) -> Any:
     """[B, Nk, T, D] as [B, Nk * times, T, D], every head ``times`` times in a row."""
     spread = op.Expand(op.Unsqueeze(heads, _ints(2)), _ints(1, 1, times, 1, 1))
     return op.Reshape(spread, _ints(0, heads.shape[1] * times, -1, heads.shape[3]))
+
+
+def _number(value: float, like: Any) -> Any:
+    constant: Any = op.Constant(value_float=value)
+    return op.CastLike(constant, like)
 
 
 def _ints(*numbers: int) -> Any:
