@@ -18,7 +18,7 @@ LOSSY_LEVEL = 2  # the first of them
 # 0.028 on twenty other inputs.
 _KEPT_FREE = 0.8
 
-_LESS = 0.95  # of what would have been just right, for a pass that is run again
+_LESS = 0.85  # of what would have been just right, for a pass that is run again
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ class Record:
         return self.undone is not None or not (self.step.exact or self.report.changed)
 
 
-_AGAIN = 2  # times that a pass may be run once more
+_AGAIN = 3  # times that a pass may be run once more
 
 
 class Observer(Protocol):

@@ -32,6 +32,11 @@ class Table(NamedTuple):
         """What reports and the option ``exclude`` call it."""
         return str(self.value.name)
 
+    @property
+    def names(self) -> list[str]:
+        """Its name and those of its lookups."""
+        return [self.name, *(str(node.name) for node in self.lookups)]
+
 
 def find(model: ir.Model) -> tuple[list[Table], list[Skip]]:
     """The large tables of the main graph, and those that must stay, with the reason."""
@@ -58,8 +63,7 @@ def quantize(model: ir.Model, leave: Callable[[str], str | None]) -> tuple[int, 
     tables, skips = find(model)
     graph, count = Graph(model), 0
     for table in tables:
-        names = [table.name, *(str(node.name) for node in table.lookups)]
-        if (reason := next((why for name in names if (why := leave(name))), None)) is not None:
+        if (reason := next((why for name in table.names if (why := leave(name))), None)) is not None:
             skips.append(Skip(table.name, f"table left in float: {reason}"))
             continue
         _rewrite(table, graph)

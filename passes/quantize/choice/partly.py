@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 import onnx_ir as ir
 
 from optc.passbase import Context, Feeds
-from optc.passes.quantize import dynamic, weight_only
+from optc.passes.quantize import dynamic, tables, weight_only
 from optc.passes.quantize.static import Settings, saturation
 from optc.passes.quantize.static.partly import StaticPart
 from optc.passes.quantize.static.sites import Site, find
@@ -42,6 +42,17 @@ def statically(model: ir.Model, samples: Sequence[Feeds], ctx: Context, settings
     """Static int8 around some sites; all ranges are taken once."""
     part = StaticPart(model, samples, ctx, settings, saturation.largest_code())
     return part.of
+
+
+def and_tables(prepared: Prepared, known: Collection[str]) -> Prepared:
+    """Tables of embeddings beside the products; ``known`` are those that there are."""
+
+    def made(names: Collection[str]) -> ir.Model:
+        model, others = prepared(names), set(known) - set(names)
+        tables.quantize(model, lambda name: "not asked for" if name in others else None)
+        return model
+
+    return made
 
 
 def named(model: ir.Model, names: Collection[str]) -> list[Site]:

@@ -169,3 +169,20 @@ def test_errors_that_are_not_numbers_leave_their_sites_in_float() -> None:
     ctx = Context(target=registry.find_target("cpu"), examples=[feeds], max_error=0.05)
     made, [record] = Pipeline.parse(DYNAMIC).run(plain.clone(), ctx)
     assert not record.report.changed and len(float_products(made)) == 2
+
+
+def test_a_table_of_embeddings_is_a_site_too() -> None:
+    """Rounding the table is what would exceed the limit; products that add little stay quantized."""
+    table = RNG.standard_normal((2000, WIDTH)).astype(np.float32)
+    table[:, 0] *= 200.0  # the other columns share the scale of this one
+    first = weight(WIDTH, WIDTH)
+    first[0] = 0.0
+    body = "{ a = Gather(t, i)  p = MatMul(a, u)  b = Relu(p)  y = MatMul(b, v) }"
+    plain = parse(f"g (int64[n] i) => (float[n,{WIDTH}] y) {body}", t=table, u=first, v=weight(WIDTH, WIDTH))
+    ids: list[Feeds] = [{"i": np.arange(k, 2000, 40)} for k in range(8)]
+    ctx = Context(target=registry.find_target("cpu"), calibration=ids, max_error=0.03)
+    made, [record] = Pipeline.parse("quantize{scheme=int8-weight}").run(plain.clone(), ctx)
+    assert record.report.matched == {"weight in 8 bits": 2}
+    assert [skip.node for skip in record.report.skipped] == ["t"]
+    found = oracle.Oracle(plain, ids).compare(made)
+    assert isinstance(found, oracle.Difference) and found.rel_l2 <= 0.03
