@@ -28,7 +28,7 @@ def page(report: Mapping[str, Any]) -> str:
         _section("Where the time goes", _operators(detail)),
         _section("What the gate measured", tables.gate(detail["gate"]) if detail.get("gate") else ""),
         _section("What was left alone, and why", tables.left_alone(report)),
-        _section("Notes", "".join(f"<p>{escape(str(note))}</p>" for note in detail.get("notes", ()))),
+        _section("Notes", "".join(f"<p>{escape(note)}</p>" for note in _notes(detail))),
     ]
     title = f"optc: {report['source']}"
     return (
@@ -41,6 +41,13 @@ def page(report: Mapping[str, Any]) -> str:
         f"{report['threads']} thread{'s' if report['threads'] != 1 else ''}</p>"
         f"{_cards(report)}{''.join(sections)}</body></html>\n"
     )
+
+
+def _notes(detail: Mapping[str, Any]) -> list[str]:
+    notes = [str(note) for note in detail.get("notes", ())]
+    if reason := detail.get("not_profiled"):
+        notes.append(f"There is no time by operator, because the runtime's profiler failed: {reason}")
+    return notes
 
 
 def _section(title: str, content: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -20,25 +20,27 @@ def section(found: Mapping[str, Any]) -> str:
     points = found["points"]
     if not points:
         return _left_out(found)
-    figures = [_figure(found, shape) for shape in points[0]["latency"]]
-    drawn = f'<div class="plots">{"".join(figures)}</div>' if any(figures) else ""
+    figures = [_figure(found, shape, what) for shape in points[0]["latency"] for what in _axes(points)]
+    drawn = f'<div class="plots">{"".join(figures)}</div>' if figures else ""
     return f"{drawn}<p></p>{tables.curve(found)}{_left_out(found)}"
 
 
-def _figure(found: Mapping[str, Any], shape: str) -> str:
-    points, allowed = found["points"], found["allowed"]
-    metric = all("metric" in point for point in points)
-    if not metric and not all("rel_l2" in (point["error"] or {}) for point in points):
-        return ""
-    what = "Metric" if metric else "Relative error"
+def _axes(points: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What there is of every point."""
+    metric = ["metric"] if all("metric" in point for point in points) else []
+    compared = all("rel_l2" in (point["error"] or {}) for point in points)
+    return [*metric, *(["relative error"] if compared else [])]
+
+
+def _figure(found: Mapping[str, Any], shape: str, what: str) -> str:
     rows = []
-    for point in points:
-        value = point["metric"] if metric else point["error"]["rel_l2"]
-        time = point["latency"][shape]
-        tip = f"{point['setting']}: {what.lower()} {value:.4g} at {time['ms']:.3f} ms"
-        rows.append(Tradeoff(point["setting"], time["ms"], value, point["strength"] == 1, tip))
-    limit = allowed.get("min_metric" if metric else "max_error")
-    name = f"{what} against latency (ms), {shape}"
+    for point in found["points"]:
+        value = point["metric"] if what == "metric" else point["error"]["rel_l2"]
+        ms = point["latency"][shape]["ms"]
+        tip = f"{point['setting']}: {what} {value:.4g} at {ms:.3f} ms"
+        rows.append(Tradeoff(point["setting"], ms, value, point["strength"] == 1, tip))
+    limit = found["allowed"].get("min_metric" if what == "metric" else "max_error")
+    name = f"{what.capitalize()} against latency (ms), {shape}"
     return plots.tradeoff(name, rows, limit=limit, limit_name="allowed")
 
 

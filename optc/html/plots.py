@@ -109,10 +109,15 @@ def tradeoff(
         parts.append(_text(width - 10, y(limit) - 5, limit_name, anchor="end", soft=True))
     line = " ".join(f"{x(point.x):.1f},{y(point.y):.1f}" for point in points)
     parts.append(f'<polyline class="line" points="{line}"/>')
-    for point in points:
-        kind, place = "after" if point.asked else "hollow", f'cx="{x(point.x):.1f}" cy="{y(point.y):.1f}"'
+    last = {-10.0: -math.inf, 20.0: -math.inf}  # where the last name above and below the points ends
+    for point in sorted(points, key=lambda point: point.x):
+        at, room = x(point.x), 3.5 * len(point.name)
+        kind, place = "after" if point.asked else "hollow", f'cx="{at:.1f}" cy="{y(point.y):.1f}"'
         parts.append(f'<circle class="{kind}" {place} r="5"><title>{escape(point.tip)}</title></circle>')
-        parts.append(_text(x(point.x), y(point.y) - 10, point.name, anchor="middle"))
+        side = next((side for side, end in last.items() if at - room > end), None)
+        if side is not None:
+            parts.append(_text(at, y(point.y) + side, point.name, anchor="middle"))
+            last[side] = at + room
     return _figure(title, parts, height)
 
 
