@@ -53,9 +53,9 @@ def profile(
             name: operator_times(model, feeds, threads=threads)
             for name, model in (("before", before), ("after", after))
         }
-        return {"operators": times, "roofline": _roofline(after, feeds, times["after"])}
     except ORT_ERRORS as error:
         return {"not_profiled": str(error)}
+    return {"operators": times, "roofline": _roofline(after, feeds, times["after"])}
 
 
 def _roofline(model: ir.Model, feeds: Mapping[str, Any], times: Mapping[str, float]) -> dict[str, Any]:

@@ -99,6 +99,11 @@ def test_what_was_not_measured_is_left_out() -> None:
     assert "Roofline" not in text and "gate" not in text and "left alone" not in text
 
 
+def test_it_says_why_there_is_no_time_by_operator() -> None:
+    text = outline(page(report(notes=["one"], not_profiled="no <room> for the trace"))).text
+    assert "one" in text and "profiler failed: no <room> for the trace" in text
+
+
 def test_it_needs_no_network_and_no_script() -> None:
     text = page(report(row("simplify"), operators=OPERATORS, roofline=ROOFLINE))
     assert not outline(text).links

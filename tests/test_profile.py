@@ -1,0 +1,39 @@
+"""Time by operator: what the runtime cannot profile is said, and what goes wrong on our side is not hidden."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from optc import profile
+
+MODEL = ir.from_onnx_text("""<ir_version: 10, opset_import: ["" : 20]>
+g (float[4,4] x) => (float[4,4] y) {
+   a = MatMul (x, x)
+   y = Relu (a)
+}""")
+FEEDS = {"x": np.ones((4, 4), np.float32)}
+
+
+def test_every_operator_has_its_time() -> None:
+    found = profile.profile(MODEL, MODEL, FEEDS, threads=1)
+    assert set(found["operators"]["before"]) == {"MatMul", "Relu"}
+    assert "not_profiled" not in found
+    assert all(row["ms"] > 0 for row in found["roofline"]["ops"])
+
+
+def test_a_runtime_that_fails_gives_the_reason() -> None:
+    found = profile.profile(MODEL, MODEL, {"x": np.ones(3, np.float32)}, threads=1)
+    assert list(found) == ["not_profiled"] and "rank" in found["not_profiled"].lower()
+
+
+def test_our_own_errors_come_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> Any:
+        raise ValueError("a defect of the roofline")
+
+    monkeypatch.setattr(profile, "inspect_data", fail)
+    with pytest.raises(ValueError, match="a defect of the roofline"):
+        profile.profile(MODEL, MODEL, FEEDS, threads=1)
