@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
-import fcntl
 import os
 import secrets
 import shutil
@@ -17,6 +16,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from optc import folderlock
 
 _NEW, _OLD = ".new", ".old"
 _ATTEMPTS = 100  # each failed one means that another process has just replaced the directory
@@ -36,9 +37,8 @@ def staged(directory: Path, own_files: Callable[[Path], frozenset[str]]) -> Iter
     sweep(directory, own_files)
     staging = directory.with_name(f".{directory.name}.optc-{os.getpid()}-{secrets.token_hex(4)}{_NEW}")
     staging.mkdir()
-    lock = os.open(staging, os.O_RDONLY)
+    lock = folderlock.hold(staging)  # tells sweepers that we are alive
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # tells sweepers, in other containers too, that we are alive
         yield staging
         _sync(staging)
         _install(staging, directory, own_files)
@@ -70,16 +70,9 @@ def _in_use(path: Path) -> bool:
     if pid.isdigit() and _is_alive(int(pid)):
         return True
     try:
-        lock = os.open(path, os.O_RDONLY)
+        return folderlock.is_held(path)
     except OSError:
         return True
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(lock)
-    return False
 
 
 def _is_alive(pid: int) -> bool:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shutil
 import tempfile
 import time
 import weakref
 from pathlib import Path
+
+from optc import folderlock
 
 _PREFIX = "optc-scratch-"
 _NEWBORN_SECONDS = 60.0  # between making a folder and locking it
@@ -25,9 +26,7 @@ class Scratch:
     def __init__(self) -> None:
         _sweep(Path(tempfile.gettempdir()))
         self.path = Path(tempfile.mkdtemp(prefix=_PREFIX))
-        lock = os.open(self.path, os.O_RDONLY)
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        weakref.finalize(self, _remove, self.path, lock)
+        weakref.finalize(self, _remove, self.path, folderlock.hold(self.path))
 
 
 def _remove(path: Path, lock: int) -> None:
@@ -47,11 +46,4 @@ def _is_abandoned(path: Path) -> bool:
     status = path.stat()
     if status.st_uid != os.getuid() or time.time() - status.st_mtime < _NEWBORN_SECONDS:
         return False
-    lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    finally:
-        os.close(lock)
-    return True
+    return not folderlock.is_held(path)
