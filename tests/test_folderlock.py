@@ -21,7 +21,7 @@ def test_a_lock_is_held_until_it_is_closed(tmp_path: Path) -> None:
 
 
 def test_a_lock_goes_with_the_process(tmp_path: Path) -> None:
-    code = "import sys; from pathlib import Path; from optc import folderlock; folderlock.hold(Path(sys.argv[1]))"
+    code = "import pathlib, sys; from optc import folderlock; folderlock.hold(pathlib.Path(sys.argv[1]))"
     with subprocess.Popen(
         [sys.executable, "-c", f"{code}; print('held', flush=True); input()", tmp_path],
         stdin=subprocess.PIPE,
