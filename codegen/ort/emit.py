@@ -30,7 +30,7 @@ def emit(model: ir.Model, directory: Path, options: Mapping[str, Any]) -> list[s
 
     The model is not changed. The bytes depend on nothing but the model. Weights that are mapped from files
     are copied straight from there, one at a time. Types and shapes of all values stay (MiniLM-L6: 10 KB of
-    90 MB, and no time at load): viewers and ``optc inspect`` show them, and the runtime's optimizer reads them
+    90 MB, no time at load): viewers and ``optc inspect`` show them, and the runtime's optimizer reads them
     where its own inference stops.
     """
     written = model.clone()
