@@ -85,9 +85,9 @@ def ranking(before: list[np.ndarray], after: list[np.ndarray], passages: list[st
     return table
 
 
-def speed(original: Encode, compiled: Encode) -> Table:
-    """Median time of one query of each, run in turns."""
-    table = Table("input", "PyTorch ms", "optc ms", "faster", header_style="bold")
+def speed(original: Encode, compiled: Encode, name: str = "PyTorch") -> Table:
+    """Median time of one query of each, run in turns; ``name`` is that of the original."""
+    table = Table("input", f"{name} ms", "optc ms", "faster", header_style="bold")
     for label, texts in (
         ("one query", QUERIES[:1]),
         ("5 queries", QUERIES),
