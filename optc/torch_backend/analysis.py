@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import fx
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils import _pytree
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -16,7 +16,7 @@ Geometry = tuple[Any, ...]
 
 
 class Analysis(fx.Interpreter):
-    """One run on fake tensors of the arguments' sizes.
+    """One run on fake tensors of the arguments' sizes; those that are ``known`` keep their contents.
 
     Attributes:
         values: per node, what it gave.
@@ -29,7 +29,9 @@ class Analysis(fx.Interpreter):
         narrowest: the float type with the fewest digits that any operator gave, or None.
     """
 
-    def __init__(self, module: fx.GraphModule, arguments: Sequence[Any]) -> None:
+    def __init__(
+        self, module: fx.GraphModule, arguments: Sequence[Any], known: Collection[int] = ()
+    ) -> None:
         super().__init__(module, garbage_collect_values=False)
         self.values: dict[fx.Node, Any] = {}
         self.storages: dict[fx.Node, int] = {}
@@ -38,6 +40,9 @@ class Analysis(fx.Interpreter):
         self._watch = _Watch()
         mode = FakeTensorMode(allow_non_fake_inputs=True, shape_env=ShapeEnv())
         fakes = [_fake(mode, value) for value in arguments]
+        for index in known:
+            if isinstance(fake := fakes[index], FakeTensor):
+                fake.constant = arguments[index]  # so that item() gives it
         with mode, self._watch:
             self.run(*fakes, enable_io_processing=False)
         self.written = self._watch.written

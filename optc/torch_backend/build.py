@@ -148,7 +148,7 @@ def _plan(graph: Graph, arguments: Sequence[Any]) -> Plan:
     from .plan import make_plan
 
     try:
-        return make_plan(graph, Analysis(graph.module, arguments))
+        return make_plan(graph, Analysis(graph.module, arguments, graph.baked))
     except Exception as error:  # whatever an operator raises that does not run without data
         raise Unsupported(reason_of(error)) from error
 

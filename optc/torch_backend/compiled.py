@@ -135,7 +135,7 @@ class Compiled:
         try:
             return build(self._graph, arguments, self._options)
         except Unsupported:
-            if not self._graph.numbers:
+            if not (self._graph.numbers or self._graph.fractions):
                 raise
             self._graph.bake_numbers()
             return build(self._graph, arguments, self._options)

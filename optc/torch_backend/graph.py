@@ -29,6 +29,7 @@ class Graph:
         dynamic: axes of symbolic size, by index of the tensor.
         sizes: numbers that are sizes of tensors, by index of the number.
         numbers: indices of other symbolic whole numbers, which an executable takes as inputs.
+        fractions: indices of tensors without axes that carry a Python float.
         baked: indices of all other values that are no tensors.
         leaves: the results in order; fx nodes or constants.
         attributes: tensors that the module itself holds.
@@ -44,6 +45,7 @@ class Graph:
         self.numbers = {i for i, v in enumerate(example_inputs) if isinstance(v, torch.SymInt)} - {
             *self.sizes
         }
+        self.fractions = {i for i, node in enumerate(self.placeholders) if _is_fraction(node)}
         others = {i for i, v in enumerate(example_inputs) if not isinstance(v, torch.Tensor)}
         self.baked = sorted(others - {*self.sizes} - self.numbers)
         output = next(iter(reversed(module.graph.nodes)))
@@ -54,8 +56,8 @@ class Graph:
 
     def bake_numbers(self) -> None:
         """Makes numbers part of the executables, one for each value, where they cannot be inputs."""
-        self.baked = sorted({*self.baked, *self.numbers})
-        self.numbers = set()
+        self.baked = sorted({*self.baked, *self.numbers, *self.fractions})
+        self.numbers, self.fractions = set(), set()
 
     def where(self) -> str | None:
         """The first line of the user's code that the graph comes from."""
@@ -111,6 +113,17 @@ def _is_static(node: fx.Node, value: Any) -> bool:
         return True
     marks = node.meta.get("tensor_dict") or {}
     return isinstance(value, torch.Tensor) and bool(marks.get("_dynamo_static_input_type"))
+
+
+def _is_fraction(node: fx.Node) -> bool:
+    origin = node.meta.get("grapharg")
+    carries = getattr(origin, "pass_arg_as_tensor", False) and not getattr(origin, "is_tensor", True)
+    return carries and all(is_item(user) for user in node.users)
+
+
+def is_item(node: fx.Node) -> bool:
+    """Whether it takes the number out of a tensor."""
+    return node.op == "call_method" and node.target == "item"
 
 
 def _symbolic_axes(node: fx.Node) -> list[int]:

@@ -67,6 +67,23 @@ def test_fractions_are_inputs_too() -> None:
     captured(lambda x, scale: x * scale, (x, 0.5), (x, 0.25), (x, 2.0))
 
 
+def test_fractions_that_must_be_known_are_baked() -> None:
+    """With ``dynamic=True`` dynamo makes an input of the epsilon of a norm."""
+    layer = nn.TransformerEncoderLayer(16, 4, 32, batch_first=True).eval()
+    calls = [(torch.rand(batch, length, 16),) for batch, length in ((2, 3), (4, 5))]
+    assert captured(layer, *calls, dynamic=True).graphs == 1
+    layer.norm1.eps = layer.norm2.eps = 0.5
+    captured(layer, calls[0], dynamic=True)
+
+
+def test_fractions_are_baked_one_by_one() -> None:
+    def function(x: Any, epsilon: float) -> Any:
+        return nn.functional.layer_norm(x, (3,), eps=epsilon)
+
+    x = torch.rand(2, 3)
+    captured(function, (x, 0.5), (x, 0.25), (x, 1e-5), (x, 0.5), dynamic=True)
+
+
 def test_fullgraph() -> None:
     assert captured(block(), *sizes((2, 3)), fullgraph=True).graphs == 1
 
