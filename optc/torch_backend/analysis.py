@@ -29,9 +29,7 @@ class Analysis(fx.Interpreter):
         narrowest: the float type with the fewest digits that any operator gave, or None.
     """
 
-    def __init__(
-        self, module: fx.GraphModule, arguments: Sequence[Any], known: Collection[int] = ()
-    ) -> None:
+    def __init__(self, module: fx.GraphModule, arguments: Sequence[Any], known: Collection[int] = ()) -> None:
         super().__init__(module, garbage_collect_values=False)
         self.values: dict[fx.Node, Any] = {}
         self.storages: dict[fx.Node, int] = {}

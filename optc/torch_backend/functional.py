@@ -30,7 +30,7 @@ class Functional(torch.nn.Module):
             self.register_buffer(name, _plain(arguments[i]))
         for i in graph.baked:
             if isinstance(value := arguments[i], torch.Tensor):
-                self._constants[i] = value.numpy()[()]  # what is taken out of it with item() is a Python float
+                self._constants[i] = value.numpy()[()]  # its item() is a Python float
         self._body = _body(graph.module, plan)
 
     def forward(self, *inputs: Any) -> tuple[torch.Tensor, ...]:
