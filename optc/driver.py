@@ -204,6 +204,8 @@ def _compile(
         max_error=request.allowance.max_error,
         metric=request.metric,
         max_drop=request.max_drop,
+        times=request.gate,
+        decided=request.decisions,
         seed=request.seed,
         threads=request.threads,
     )

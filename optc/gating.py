@@ -167,7 +167,8 @@ class Gate:
     ) -> Outcome:
         measured = [index for index in sorted(self.pays.judgements) if records[index].undone is not None]
         undone = {lossy.key(index, records[index].step): lossy.UNDONE for index in measured}
-        return Outcome({**decisions, **undone}, model, records, timing)
+        made = {what: choice for record in records for what, choice in record.report.decisions.items()}
+        return Outcome({**decisions, **undone, **made}, model, records, timing)
 
 
 def ungated(decisions: Mapping[str, str], plain: ir.Model, model: ir.Model, records: list[Record]) -> Outcome:
@@ -180,8 +181,12 @@ def ungated(decisions: Mapping[str, str], plain: ir.Model, model: ir.Model, reco
 
 
 def lowerings_of(decisions: Mapping[str, str]) -> dict[str, str]:
-    """The decisions about families among all that a manifest holds."""
-    return {name: choice for name, choice in decisions.items() if name != ARTIFACT and choice != lossy.UNDONE}
+    """The decisions about families among all that a manifest holds; those of passes are ``pass: what``."""
+    return {
+        name: choice
+        for name, choice in decisions.items()
+        if name != ARTIFACT and choice != lossy.UNDONE and ": " not in name
+    }
 
 
 def _figures(result: gate.GateResult) -> dict[str, Any]:

@@ -33,6 +33,7 @@ class Report:
     matched: Mapping[str, int] = field(default_factory=dict)  # pattern or rewrite name -> count
     skipped: tuple[Skip, ...] = ()
     detail: Mapping[str, Any] = field(default_factory=dict)
+    decisions: Mapping[str, str] = field(default_factory=dict)  # made by timing; for `Context.decided`
 
 
 def _silent(items: Iterable[Any], description: str) -> Iterable[Any]:
@@ -48,6 +49,10 @@ class Context:
     (``"inline"`` undoes the family, absent means the target's first). ``max_error``, and ``metric`` with
     ``max_drop``, are what the user allows lossy passes; None is not given. ``trail`` follows and
     limits the rewrites inside a pass.
+
+    A pass that knows less without timing things on this machine may do so where ``times`` says so. What it
+    decides by that goes into its report; ``decided`` is what passes reported when an earlier artifact was
+    made, and is taken instead.
     """
 
     target: Target
@@ -57,6 +62,8 @@ class Context:
     max_error: float | None = None
     metric: Callable[..., float] | None = None
     max_drop: float | None = None
+    times: bool = False
+    decided: Mapping[str, str] | None = None
     seed: int = 0
     threads: int | None = None
     trail: Trail = field(default_factory=Trail)

@@ -15,7 +15,7 @@ from optc.errors import UserError
 from optc.passbase import Context, Pass, Report, Skip
 
 from . import auto, bias, choice, dynamic, tables, weight_only
-from .choice import partly
+from .choice import latency, partly
 from .smooth import Smoothed, smooth
 from .static import Settings, quantize_static, saturation, why_not_static
 from .static.region import fed_in_float
@@ -57,12 +57,29 @@ class Quantize(Pass):
         if self.scheme != "auto":
             return self._within(model, ctx, {})
         plan = auto.plan(model, ctx)
-        report = dataclasses.replace(self, scheme=plan.scheme)._within(model, ctx, plan.left)
+        report = dataclasses.replace(self, scheme=plan.scheme)._timed(model, ctx, plan.left)
         return dataclasses.replace(report, detail={"scheme": plan.scheme, **report.detail})
 
-    def _within(self, model: ir.Model, ctx: Context, always: Mapping[str, str]) -> Report:
+    def _timed(self, model: ir.Model, ctx: Context, always: Mapping[str, str]) -> Report:
+        """As `_within`, without the sites that int8 makes slower on this machine, where that can be known."""
+        names, prefix = [site.name for site in self._sites(model, always, [])], f"{self.name}: "
+        alone = self.scheme != "int8-static"  # there what a site costs depends on its neighbours
+        kept = latency.timed(model, names, ctx, prefix, may_time=alone)
+        report = self._within(model, ctx, {**always, **kept.left}, kept.gains)
+        left = {skip.node for skip in report.skipped} - set(always)
+        decisions = {prefix + name: "float" for name in names if name in left} if ctx.times else {}
+        return dataclasses.replace(report, decisions=decisions)
+
+    def _within(
+        self,
+        model: ir.Model,
+        ctx: Context,
+        always: Mapping[str, str],
+        gains: Mapping[str, float] | None = None,
+    ) -> Report:
         """Quantizes what is allowed, but never the sites named in ``always``, with the reason."""
         scheme = choice.Scheme(
+            gains=gains or {},
             apply=lambda made, left: self._apply(made, ctx, {**left, **always}),
             sites=lambda made: [
                 *self._tables(made, always),

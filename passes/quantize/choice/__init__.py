@@ -9,7 +9,7 @@ anew with what was learned.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import onnx_ir as ir
@@ -26,6 +26,7 @@ __all__ = ["Scheme", "within"]
 _ATTEMPTS = 4  # quantized models that are held against the limit, besides that with all sites
 _SLACK = 0.95  # of what would just fit
 _UNUSED = 0.8  # of the limit: below, what is left may take in more sites
+_LEAST_GAIN = 1e-9  # seconds, of a site that was not timed: it is taken where its error costs nothing
 _SAMPLES = 4  # that the error of single sites is taken on
 
 
@@ -42,6 +43,7 @@ class Scheme:
     apply: Callable[[ir.Model, Mapping[str, str]], Report]
     sites: Callable[[ir.Model], Sequence[str]]
     prepare: Callable[[ir.Model], Prepared]
+    gains: Mapping[str, float] = field(default_factory=dict)  # by site, seconds; empty: operations count
 
 
 def within(model: ir.Model, ctx: Context, scheme: Scheme) -> Report:
@@ -84,8 +86,8 @@ class _Search:
     ) -> None:
         self._model, self._ctx, self._scheme, self._judge = model, ctx, scheme, judge
         self._groups, self._every = groups, every
-        work = work_of(model, samples)
-        self._gains = [sum(work.get(site, 1.0) for site in group.sites) for group in groups]
+        gains, least = (scheme.gains, _LEAST_GAIN) if scheme.gains else (work_of(model, samples), 1.0)
+        self._gains = [sum(gains.get(site, least) for site in group.sites) for group in groups]
 
     def run(self) -> Report:
         """Adopts the best model that was found, if there is one."""
