@@ -118,7 +118,7 @@ class Quantize(Pass):
         if self.scheme == "int8-static":
             return self._static(model, ctx, left)
         skips: list[Skip] = []
-        sites = self._sites(model, left, skips)
+        sites = list(ctx.trail.each("product", self._sites(model, left, skips), lambda site: site.node))
         if self.scheme in ("int8-weight", "int4-weight"):
             return self._weights(model, ctx, sites, skips)
         if (reason := dynamic.why_not(model)) is not None:
@@ -160,6 +160,7 @@ class Quantize(Pass):
         matched = {
             "int8 dynamic site": len(sites),
             "input smoothed": len(smoothed.alphas),
+            "input recentred": smoothed.recentred,
             "bias corrected": corrected,
         }
         matched = {name: count for name, count in matched.items() if count}
@@ -258,7 +259,8 @@ class Quantize(Pass):
             )
         smoothed = self._smooth_behind_float(model, ctx, left)
         report = quantize_static(model, ctx.calibration, ctx, self._settings(left))
-        matched = {**report.matched, **({"input smoothed": n} if (n := len(smoothed.alphas)) else {})}
+        done = {"input smoothed": len(smoothed.alphas), "input recentred": smoothed.recentred}
+        matched = {**report.matched, **{name: count for name, count in done.items() if count}}
         return dataclasses.replace(report, matched=matched, detail={**report.detail, **_told(smoothed)})
 
     def _smooth_behind_float(self, model: ir.Model, ctx: Context, left: Mapping[str, str]) -> Smoothed:
@@ -277,7 +279,7 @@ class Quantize(Pass):
 
 
 def _told(smoothed: Smoothed) -> Mapping[str, Any]:
-    if not smoothed.alphas:
+    if not smoothed.alphas and not smoothed.recentred:
         return {}
     found = dataclasses.asdict(smoothed)
     return {"smoothing": found}

@@ -21,6 +21,7 @@ from optc.passes.quantize.static.sites import FEW_TERMS, Site
 from . import fold, outliers
 from .choose import ALPHAS, Choice, choose, largest_channels
 from .groups import Group, groups_of
+from .recentre import recentre
 from .statistics import Channels
 
 __all__ = ["Smoothed", "smooth"]
@@ -36,12 +37,14 @@ class Smoothed:
     """What became of the inputs.
 
     Attributes:
+        recentred: behind norms: channels were moved to around zero.
         folded: divided by the operators before them: nothing is left to do at run time.
         multiplied: divided by a node of their own.
         outliers: channels taken out by input name; a small product in float computes their part.
         alphas: the exponent by input name.
     """
 
+    recentred: int = 0
     folded: int = 0
     multiplied: int = 0
     outliers: dict[str, list[int]] = field(default_factory=dict)
@@ -63,15 +66,17 @@ def smooth(
     Args:
         model: plain; the sites are products of its main graph, still in float.
         samples: what channel ranges are learned from.
-        alpha: the exponent; None chooses one for each input, and takes outliers out where that pays.
+        alpha: the exponent; None chooses one for each input, and moves channels and takes outliers out where
+            that pays.
         per_channel: whether weights will have a scale per output channel.
         limit: the largest code of a weight.
     """
-    groups = groups_of(sites)
+    done = Smoothed(recentred=recentre(model, sites, samples, ctx) if alpha is None else 0)
+    groups = groups_of([site.renewed() for site in sites])
     probes = {str(group.data.name): Channels() for group in groups}
     asked = {name: [probe] for name, probe in probes.items()}
     observe(model, asked, samples, threads=ctx.threads, progress=ctx.progress)
-    graph, done = Graph(model), Smoothed()
+    graph = Graph(model)
     for group in groups:
         seen = probes[str(group.data.name)]
         if not seen.usable:
