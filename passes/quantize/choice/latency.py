@@ -140,7 +140,7 @@ def _timed(kind: Kind, ctx: Context) -> tuple[float, float]:
 def _product(shape: Shapes, weight: np.ndarray) -> ir.Model:
     """One product with its bias."""
     x = ir.Value(name="x", type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape(shape))
-    w, b = (ir.Value(name=name, const_value=ir.tensor(array)) for name, array in _constants(weight))
+    w, b = _constant("w", weight), _constant("b", np.ones(weight.shape[1], np.float32))
     result = ir.Shape((*shape[:-1], weight.shape[1]))
     product = _node("MatMul", x, w, "p", result)
     biased = _node("Add", product.outputs[0], b, "y", result)
@@ -150,8 +150,11 @@ def _product(shape: Shapes, weight: np.ndarray) -> ir.Model:
     return ir.Model(graph, ir_version=10)
 
 
-def _constants(weight: np.ndarray) -> list[tuple[str, np.ndarray]]:
-    return [("w", weight), ("b", np.ones(weight.shape[1], np.float32))]
+def _constant(name: str, array: np.ndarray) -> ir.Value:
+    tensor = ir.tensor(array, name=name)
+    return ir.Value(
+        name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor
+    )
 
 
 def _node(op_type: str, left: ir.Value, right: ir.Value, name: str, shape: ir.Shape) -> ir.Node:
