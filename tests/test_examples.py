@@ -51,6 +51,17 @@ def test_int8_on_digits_in_full() -> None:
 
 
 @pytest.mark.slow
+def test_fewer_tokens_on_digits_keep_their_accuracy(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / "digits_tokens.py", tmp_path / "out"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "curve of merge-tokens" in done.stdout
+    assert "against latency" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
 def test_minilm_through_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(EXAMPLES))
     import minilm

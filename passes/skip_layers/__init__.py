@@ -70,19 +70,20 @@ class SkipLayers(Pass):
         samples = ctx.calibration or ()
         problem = Problem(model, sites, candidates, count, samples, self.budget, ctx)
         choice = _METHODS[self.method](problem)
-        fitted = stand_ins(model, choice.sites, self.compensate, ctx)
-        remove(model, choice.sites, dict(fitted.bridges))
+        removed = list(ctx.trail.each(f"{self.scope} removed", choice.sites, lambda site: site.nodes[-1]))
+        fitted = stand_ins(model, removed, self.compensate, ctx)
+        remove(model, removed, dict(fitted.bridges))
         shapes.infer(model)
         detail: dict[str, Any] = {
-            "removed": [site.label for site in choice.sites],
-            "layers": [site.layer for site in choice.sites],
+            "removed": [site.label for site in removed],
+            "layers": [site.layer for site in removed],
             "pieces": len(sites),
             "scores": {label: round(score, 6) for label, score in choice.scores.items()},
         }
         if self.compensate != "false":
             detail["compensation"] = fitted.notes()
-        matched = {f"{self.scope} removed": len(choice.sites), **fitted.counted()}
-        return Report(True, matched, (*skips, *fitted.skipped), detail)
+        matched = {f"{self.scope} removed": len(removed), **fitted.counted()}
+        return Report(bool(removed), matched, (*skips, *fitted.skipped), detail)
 
     def scaled(self, strength: float) -> SkipLayers | None:
         """As many times the pieces; for ``speedup``, as many times the gain."""

@@ -21,7 +21,19 @@ from ._sites import Site, masks_of
 
 Array = np.ndarray[Any, Any]
 
-RIDGE = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # in units of the mean variance of a channel
+RIDGE = (
+    1e-6,
+    1e-5,
+    1e-4,
+    1e-3,
+    1e-2,
+    0.03,
+    0.1,
+    0.3,
+    1.0,
+    3.0,
+    10.0,
+)  # in units of the mean variance of a channel
 _HELD_OUT = 5  # every fifth sample judges
 
 

@@ -16,8 +16,9 @@ from ._compensate import Fit, Stretch, fit_diagonal, fit_linear, measure, stretc
 from ._remove import without
 from ._sites import Site
 
-# A linear map has to be well determined: tokens per row of its matrix.
-_TOKENS_PER_ROW = 2
+# Tokens per row of the matrix of a linear map. Ridge regression needs no more of them than there are rows: on
+# a sentence encoder of width 384, 400 tokens took it from a mean cosine of 0.942 without a map to 0.959.
+_TOKENS_PER_ROW = 0.5
 _FLOATS = {ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16}
 
 

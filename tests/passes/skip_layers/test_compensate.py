@@ -80,9 +80,22 @@ def test_neighbours_share_one_map() -> None:
 
 
 def test_too_little_data_for_a_matrix_is_said() -> None:
-    few = {"x": CALIBRATION["x"][:2, :6]}
+    few = {"x": CALIBRATION["x"][:2, :3]}
     _, row = compiled(Encoder("pre"), "count=1, compensate=linear", calibration=few)
     assert any("too few for a linear map" in skip["reason"] for skip in row["skipped"])
+
+
+def test_a_linear_map_of_few_tokens_helps_on_others() -> None:
+    """As many tokens as rows leave least squares undetermined; what they agree on is found all the same."""
+    width = 48
+    change = 0.4 * RNG.standard_normal((width, 3)) @ RNG.standard_normal((3, width)) / 3**0.5
+    x, held, other = (RNG.standard_normal((rows, width)) for rows in (width, 16, 500))
+    y, held_y, other_y = (
+        rows + rows @ change + 0.5 * RNG.standard_normal(rows.shape) for rows in (x, held, other)
+    )
+    fit = fit_linear(moments(x, y), moments(held, held_y))
+    left = np.linalg.norm(other @ fit.weight + fit.bias - other_y)
+    assert left < 0.95 * np.linalg.norm(other - other_y)
 
 
 def test_terms_of_a_sum_are_not_compensated() -> None:
