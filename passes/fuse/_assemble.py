@@ -111,7 +111,11 @@ def _check_axis(softmax: ir.Node) -> None:
 
 
 def _heads(q: Operand, k: Operand, v: Operand) -> _Heads:
-    """Checks that the leading axes and lengths of queries, keys and values belong together."""
+    """Checks that the leading axes of queries, keys and values belong together.
+
+    Lengths need not be known: masks are known to fit the keys, so the product with the values holds only for
+    as many of them, whatever their dimension is called (caches that are inputs have a name each).
+    """
     found_k, found_v = _operands.shared_heads(k), _operands.shared_heads(v)
     heads = _Heads(k, v)
     if found_k is not None and found_v is not None and found_k.group == found_v.group:
@@ -122,8 +126,9 @@ def _heads(q: Operand, k: Operand, v: Operand) -> _Heads:
     lead, lead_k, lead_v = (_new.dims(x)[:-2] for x in (q, heads.k, heads.v))
     if not _frame.same(lead_k, lead_v) or not _frame.same(lead[:1], lead_k[:1]):
         raise NearMiss("queries, keys and values are not known to have the same batch and heads")
-    if not _frame.same(_new.dims(heads.k)[-2:-1], _new.dims(heads.v)[-2:-1]):
-        raise NearMiss("keys and values are not known to have the same length")
+    keys, values = _new.dims(heads.k)[-2], _new.dims(heads.v)[-2]
+    if isinstance(keys, int) and isinstance(values, int) and keys != values:
+        raise NearMiss("keys and values differ in length")
     if heads.group == 1 and lead[1:] != lead_k[1:] and lead_k[1:] != [1]:
         raise NearMiss("queries and keys differ in their number of heads")
     return heads

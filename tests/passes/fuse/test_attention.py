@@ -353,8 +353,8 @@ MISFITS = {
     "queries, keys and values are not known to have the same batch and heads": (
         BASE.replace("b, 4, s", "1, 4, s") + ", float mask"
     ),
-    "keys and values are not known to have the same length": (
-        BASE.replace("t, 6] v", "u, 6] v") + ", float mask"
+    "keys and values differ in length": (
+        BASE.replace("t, 6] k", "5, 6] k").replace("t, 6] v", "7, 6] v") + ", float mask"
     ),
 }
 
@@ -367,6 +367,14 @@ def test_shapes_that_may_broadcast_are_refused(reason: str) -> None:
     done = fuse(graph)
     assert reasons(done) == [reason]
     assert not done.matched
+
+
+def test_lengths_that_the_product_makes_equal_need_no_common_name() -> None:
+    """A mask that is known to fit the keys widens nothing, so as many values are needed."""
+    text = PRODUCT + "scores = Add (product, mask)" + FINISH
+    inputs = BASE.replace("t, 6] v", "u, 6] v") + ", float[1, 1, s, t] mask"
+    graph = model(text, inputs=inputs, outputs="float[b, n, s, 6] y")
+    assert fuse(graph).matched == {"attention": 1}
 
 
 NO_ATTENTION = {
