@@ -2,7 +2,7 @@
 
 `rewrite.apply` and ``simplify`` keep the trail of the context, so a pass made of patterns has it for nothing.
 A pass of another kind takes part with one line, ``for site in ctx.trail.each("my rewrite", sites, node_of)``,
-and otherwise counts as one rewrite as a whole.
+or by choosing its sites so, and otherwise counts as one rewrite as a whole.
 """
 
 from __future__ import annotations
@@ -93,14 +93,16 @@ class Trail:
         for watcher in self.watchers:
             watcher.applied(rewrite)
 
-    def each(self, name: str, sites: Iterable[Site], node_of: Callable[[Site], ir.Node]) -> Iterator[Site]:
+    def each(
+        self, name: str, sites: Iterable[Site], node_of: Callable[[Site], ir.Node | None]
+    ) -> Iterator[Site]:
         """Yields the sites as long as rewrites may be applied, and notes one when the caller comes back."""
         for site in sites:
             if not self.open:
                 return
             node = node_of(site)
             yield site
-            self.applied(name, [node])
+            self.applied(name, [] if node is None else [node])
 
 
 def describe(node: ir.Node) -> str:

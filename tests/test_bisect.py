@@ -9,12 +9,16 @@ from typing import ClassVar
 import numpy as np
 import onnx_ir as ir
 import pytest
+import torch
 
 import optc.passes.fuse as fuse
-from optc import rewrite
+from optc import registry, rewrite
 from optc.bisect import bisect_data, halving, in_order
+from optc.capture import capture
 from optc.cli import run_command
-from optc.trail import Rewrite
+from optc.passbase import Context
+from optc.pipeline import Pipeline, run_pass
+from optc.trail import Rewrite, Trail
 
 LAYERS = 9
 LINES = " ".join(f"s{i} = Sigmoid(x{i})  x{i + 1} = Mul(x{i}, s{i})" for i in range(LAYERS))
@@ -153,3 +157,81 @@ def test_a_model_that_draws_random_numbers_cannot_be_compared(
     ir.save(ir.from_onnx_text(text), tmp_path / "m.onnx")
     assert run_command(["bisect", str(tmp_path / "m.onnx"), "--max-error", "1"]) == 2
     assert "random numbers" in capsys.readouterr().err
+
+
+PRODUCTS, BAD, WIDTH = 5, 3, 16
+
+
+def products(*, narrow: bool) -> ir.Model:
+    """Linear layers of which one cannot be rounded.
+
+    A large entry of it meets a zero: only the small ones count, which round to nothing beside it. With
+    ``narrow`` all weights but those of that one are bfloat16 already.
+    """
+    inputs = ", ".join(f"float[{WIDTH},{WIDTH}] w{i}" for i in range(PRODUCTS))
+    lines = " ".join(f"x{i + 1} = MatMul(x{i}, w{i})" for i in range(PRODUCTS))
+    model = ir.from_onnx_text(
+        f"""<ir_version: 10, opset_import: ["": 20]>
+        g (float[4,{WIDTH}] x0, {inputs}) => (float[4,{WIDTH}] x{PRODUCTS}) {{ {lines} }}"""
+    )
+    rng = np.random.default_rng(0)
+    for place, value in enumerate(model.graph.inputs[1:]):
+        matrix = rng.normal(size=(WIDTH, WIDTH)).astype(np.float32) / 4
+        if narrow and place != BAD:
+            matrix = matrix.astype(ir.DataType.BFLOAT16.numpy()).astype(np.float32)
+        if place == BAD - 1:
+            matrix[:, 1] = 0
+        if place == BAD:
+            matrix[1] = 1e4
+        value.const_value = ir.tensor(matrix, name=value.name)
+        model.graph.inputs.remove(value)
+        model.graph.register_initializer(value)
+    return model
+
+
+@pytest.mark.parametrize(
+    "pipeline",
+    [
+        pytest.param("quantize{scheme=int8-dynamic, smooth=none, granularity=tensor}", id="dynamic"),
+        pytest.param("quantize{scheme=int8-weight, group=16}", id="weights"),
+        pytest.param("quantize{scheme=int8-static, granularity=tensor, bias-correct=false}", id="static"),
+        pytest.param("cast{to=bf16}", id="cast"),
+    ],
+)
+@pytest.mark.parametrize("every", [False, True], ids=["halving", "every"])
+def test_the_site_of_a_lossy_pass_is_named(pipeline: str, every: bool) -> None:
+    narrow = pipeline.startswith("cast")
+    feeds = {"x0": np.random.default_rng(1).normal(size=(4, WIDTH)).astype(np.float32)}
+    found = bisect_data(
+        products(narrow=narrow),
+        max_error=1e-6 if narrow else 0.3,
+        pipeline=pipeline,
+        inputs=feeds,
+        calibration=[feeds],
+        every=every,
+    )["culprit"]
+    assert (found["pass"], found["of"]) == (pipeline.partition("{")[0], PRODUCTS)
+    assert found["rewrite"]["number"] == BAD + 1
+    assert found["rewrite"]["nodes"][0].startswith("MatMul")
+    assert found["before"] < found["after"]
+
+
+def test_passes_that_remove_blocks_and_tokens_end_at_a_limit() -> None:
+    """What lets bisect name the block."""
+    layer = torch.nn.TransformerEncoderLayer(16, 2, 32, batch_first=True, norm_first=True)
+    module = torch.nn.TransformerEncoder(layer, 4, enable_nested_tensor=False).eval()
+    with torch.no_grad():
+        captured = capture(module, (torch.zeros(1, 12, 16),))
+    for text, name in (
+        ("skip-layers{count=2, method=uniform}", "block removed"),
+        ("merge-tokens{r=2}", "tokens reduced"),
+    ):
+        counts = []
+        for limit in (None, 1, 0):
+            [step] = Pipeline.parse(text).passes
+            ctx = Context(target=registry.find_target("cpu"), trail=Trail(limit=limit))
+            report = run_pass(step, captured.model.clone(), ctx)
+            assert report.changed == (limit != 0)
+            assert {rewrite.name for rewrite in ctx.trail.rewrites} == ({name} if limit != 0 else set())
+            counts.append(sum(report.matched.values()))
+        assert counts[0] > counts[1] == 1 > counts[2] == 0

@@ -40,4 +40,4 @@ class Cast(Pass):
             raise UserError(what, where="option keep of cast") from None
         if TYPES[self.to] in ctx.target.precisions:
             return narrow_computation(model, TYPES[self.to], kept, ctx)
-        return round_weights(model, TYPES[self.to], kept)
+        return round_weights(model, TYPES[self.to], kept, ctx.trail)

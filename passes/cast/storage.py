@@ -15,9 +15,12 @@ import onnx_ir as ir
 
 from optc.passbase import Report, Skip
 from optc.storage import STORAGE, storable
+from optc.trail import Trail
 
 
-def round_weights(model: ir.Model, to: ir.DataType, kept: re.Pattern[str] | None) -> Report:
+def round_weights(
+    model: ir.Model, to: ir.DataType, kept: re.Pattern[str] | None, trail: Trail | None = None
+) -> Report:
     """Rounds the weights of the main graph that ``to`` can hold, and marks the model for storage in it.
 
     A weight that overflows, or whose rounding loses more than the precision of the type, stays.
@@ -25,9 +28,8 @@ def round_weights(model: ir.Model, to: ir.DataType, kept: re.Pattern[str] | None
     model.metadata_props[STORAGE] = to.name
     done: Counter[str] = Counter()
     skips: list[Skip] = []
-    for value in list(model.graph.initializers.values()):
-        if not storable(value):
-            continue
+    weights = [value for value in model.graph.initializers.values() if storable(value) and value.uses()]
+    for value in (trail or Trail()).each("weight rounded", weights, lambda value: value.consumers()[0]):
         name = str(value.name)
         if kept is not None and _is_kept(value, kept):
             skips.append(Skip(name, f"left in float: kept by {kept.pattern!r}"))

@@ -16,6 +16,7 @@ from optc.analysis import shapes
 from optc.errors import UserError
 from optc.passbase import Context, Pass, Report, Skip
 from optc.passes.fuse.attention import Attention
+from optc.trail import Trail
 
 from . import _schedule
 from ._places import Place, Stream, find_streams
@@ -63,7 +64,7 @@ class MergeTokens(Pass):
         found = rewrite.apply([Attention()], model)
         shapes.infer(model)
         streams, skips = find_streams(model)
-        done = [self._reduce(model, stream, skips) for stream in streams]
+        done = [self._reduce(model, stream, skips, ctx.trail) for stream in streams]
         made = [row for row in done if row is not None]
         if not made:
             if rewrite.inline(model):
@@ -92,7 +93,9 @@ class MergeTokens(Pass):
             return not any(listed)
         return self.r == 0 or self.keep == 1
 
-    def _reduce(self, model: ir.Model, stream: Stream, skips: list[Skip]) -> dict[str, Any] | None:
+    def _reduce(
+        self, model: ir.Model, stream: Stream, skips: list[Skip], trail: Trail
+    ) -> dict[str, Any] | None:
         axis = stream.layout.tokens
         tokens = match.dim(stream.entry, axis)
         label = f"block {stream.places[0].block}"
@@ -111,10 +114,11 @@ class MergeTokens(Pass):
         if tokens is None:
             skips.append(Skip(label, "tokens kept: the dim of their number has no name"))
             return None
+        places = list(trail.each("tokens reduced", places, lambda place: place.tokens.producer()))
         plan = Plan(
             model=model,
             layouts=stream.followed.layouts,
-            amounts={place.layer: number for place, number in zip(places, wanted, strict=True)},
+            amounts={place.layer: number for place, number in zip(places, wanted, strict=False)},
             share=self._share(),
             tokens=tokens,
             protected=protected,

@@ -50,7 +50,7 @@ def quantize_static(
         return Report(False, skipped=(Skip("model", reason),))
     shapes.infer(model)
     every, skips = sites.find(model)
-    chosen = _chosen(every, settings, skips)
+    chosen = list(ctx.trail.each("int8 site", _chosen(every, settings, skips), lambda site: site.node))
     if not chosen:
         return Report(False, skipped=tuple(skips))
     pooled = pooling.pool(model)
