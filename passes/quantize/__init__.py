@@ -39,7 +39,7 @@ class Quantize(Pass):
     chooses: ClassVar[bool] = True
     scheme: Scheme = "auto"
     granularity: Literal["channel", "tensor", "group"] = "channel"
-    group: int = 0  # rows of a weight that share a scale, where the scheme has groups; 0: 32
+    group: int = 0  # rows of a weight that share a scale; 0: 32, or by matrix where granularity=group
     exclude: str = ""  # a regular expression; sites whose own or weight's name has it stay in float
     calibrate: Literal["minmax", "percentile", "entropy", "mse"] = "mse"
     method: Literal["rtn", "gptq", "awq", "hqq"] = "rtn"
@@ -144,7 +144,7 @@ class Quantize(Pass):
             made = partly.statically(model, ctx.calibration or (), ctx, self._settings(left))
         elif self.scheme in ("int8-weight", "int4-weight"):
             bits = 4 if self.scheme == "int4-weight" else 8
-            made = partly.in_weights(model, ctx, bits=bits, group=self.group or weight_only.GROUP)
+            made = partly.in_weights(model, ctx, bits=bits, group=self._rows())
         else:
             smoothed = model.clone()
             self._smooth(smoothed, ctx, self._sites(smoothed, left, []))
@@ -205,12 +205,16 @@ class Quantize(Pass):
             ctx.calibration,
             ctx,
             bits=bits,
-            group=self.group or weight_only.GROUP,
+            group=self._rows(),
             method=self.method,
         )
         count, remarks = written.matrices, dict(written.remarks)
         matched = {f"weight in {bits} bits": count} if count else {}
         return Report(bool(count), matched, tuple(skips), {"remarks": remarks} if remarks else {})
+
+    def _rows(self) -> int:
+        """Rows of a weight that share a scale; 0: each matrix has its own number."""
+        return self.group or (0 if self.granularity == "group" else weight_only.GROUP)
 
     def _alpha(self) -> float | None:
         if self.smooth in ("auto", "none"):

@@ -20,7 +20,7 @@ from optc.passes.quantize.static.graph import Graph
 from optc.passes.quantize.static.sites import Site
 from optc.rewrite import opset
 
-from . import awq, gptq, hqq, rtn
+from . import adaptive, awq, gptq, hqq, rtn
 from .blocks import Blocks
 from .second_moments import second_moments
 
@@ -70,11 +70,11 @@ def quantize_weights(
     Args:
         sites: products of the main graph; those that share a weight share its codes.
         samples: what gptq and awq learn the inputs from.
-        group: rows [K] that share a scale.
+        group: rows [K] that share a scale; 0 chooses for each matrix.
         method: rtn, hqq, gptq or awq.
     """
     if method == "awq":
-        awq.scale(model, sites, samples or (), ctx, bits=bits, group=group)
+        awq.scale(model, sites, samples or (), ctx, bits=bits, group=group or GROUP)
         sites, method = [site.renewed() for site in sites], "rtn"
     moments = second_moments(model, sites, samples or (), ctx) if method == "gptq" else {}
     remarks = dict[str, str]()
@@ -84,15 +84,16 @@ def quantize_weights(
         key = (site.weight, site.channels)
         if key not in made:
             matrix = _matrix(site)
+            size = group or adaptive.group_size(matrix)
             if method == "gptq":
                 seen = moments[site.data]
                 if last is None or last[0] is not site.data:
                     last = site.data, gptq.factor(seen)  # one at a time: as large as the moments
-                blocks = gptq.quantize(matrix, bits, group, seen, last[1])
+                blocks = gptq.quantize(matrix, bits, size, seen, last[1])
                 remarks |= _remarks(site, last[1])
             else:
-                blocks = DATA_FREE[method](matrix, bits, group)
-            made[key] = _dequantized(site, blocks, bits, group, graph)
+                blocks = DATA_FREE[method](matrix, bits, size)
+            made[key] = _dequantized(site, blocks, bits, size, graph)
         site.node.replace_input_with(1, made[key])
     graph.drop_unused()
     return Written(len(made), remarks)

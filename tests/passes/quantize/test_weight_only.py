@@ -9,7 +9,7 @@ from linears import ops, parse, relative, run
 
 from optc import oracle
 from optc.errors import UserError
-from optc.passes.quantize.weight_only import gptq, hqq, rtn
+from optc.passes.quantize.weight_only import adaptive, gptq, hqq, rtn
 
 RNG = np.random.default_rng(0)
 W = RNG.standard_normal((96, 40)).astype(np.float32)
@@ -150,3 +150,32 @@ def test_a_second_run_and_an_old_operator_set_change_nothing() -> None:
     old = parse("(float[1,3,96] x) => (float[1,3,40] y) { y = MatMul(x, w) }", opset=20, w=W)
     _, [record] = run("quantize{scheme=int4-weight}", old)
     assert "needs 21" in record.report.skipped[-1].reason
+
+
+@pytest.mark.parametrize(("rows", "expected"), [(None, 128), (128, 128), (64, 64), (32, 32), (16, 16)])
+def test_blocks_are_as_large_as_the_weights_are_alike(rows: int | None, expected: int) -> None:
+    matrix = RNG.standard_normal((512, 200)).astype(np.float32)
+    if rows is not None:  # every other stretch of so many rows is larger
+        matrix[np.arange(512) % (2 * rows) >= rows] *= 20
+    assert adaptive.group_size(matrix) == expected
+
+
+@pytest.mark.parametrize("method", ["rtn", "hqq", "gptq", "awq"])
+def test_granularity_group_chooses_the_blocks_of_each_matrix(method: str) -> None:
+    v = RNG.standard_normal((128, 64)).astype(np.float32)
+    w = v[:, ::-1].copy()
+    w[np.arange(128) % 64 >= 32] *= 20
+    body = "(float[1,3,128] x) => (float[1,3,64] y) { p = MatMul(x, v)  q = MatMul(x, w)  y = Add(p, q) }"
+    samples = [{"x": RNG.standard_normal((1, 3, 128)).astype(np.float32)} for _ in range(8)]
+    text = f"quantize{{scheme=int4-weight, granularity=group, method={method}}}"
+    model, _ = run(text, parse(body, v=v, w=w), samples)
+    sizes = {
+        node.inputs[0].name[0]: node.attributes["block_size"].as_int()
+        for node in model.graph
+        if node.op_type == "DequantizeLinear"
+    }
+    assert sizes == {"v": 128, "w": 32}
+    lowered, _ = run("fuse, legalize", model.clone())
+    assert ops(lowered).count("MatMulNBits") == 2
+    [expected], [actual] = (oracle.run(m, samples[0], optimize=True).values() for m in (model, lowered))
+    assert relative(actual, expected) < 0.02
