@@ -34,7 +34,7 @@ RIDGE = (
     3.0,
     10.0,
 )  # in units of the mean variance of a channel
-_HELD_OUT = 5  # every fifth sample judges
+HELD_OUT = 5  # every fifth sample judges
 
 
 @dataclass(frozen=True)
@@ -138,11 +138,11 @@ def measure(
             target, source = target[real], source[real]
         rows, goals = source.reshape(-1, source.shape[-1]), target.reshape(-1, target.shape[-1])
         if single:  # of one sample every fifth token judges
-            judge = np.arange(len(rows)) % _HELD_OUT == _HELD_OUT - 1
+            judge = np.arange(len(rows)) % HELD_OUT == HELD_OUT - 1
             fit.add(rows[~judge], goals[~judge])
             held_out.add(rows[judge], goals[judge])
         else:
-            (held_out if number % _HELD_OUT == min(_HELD_OUT, len(samples)) - 1 else fit).add(rows, goals)
+            (held_out if number % HELD_OUT == min(HELD_OUT, len(samples)) - 1 else fit).add(rows, goals)
     return fit, held_out
 
 

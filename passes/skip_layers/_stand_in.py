@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,10 +10,12 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from optc import padded
+from optc.oracle import Oracle, Skipped
 from optc.passbase import Context, Skip
 
 from ._bridge import Bridge
-from ._compensate import Fit, Stretch, fit_diagonal, fit_linear, measure, stretches
+from ._compensate import HELD_OUT, Fit, Stretch, fit_diagonal, fit_linear, measure, stretches
 from ._remove import without
 from ._sites import Site
 
@@ -110,10 +113,39 @@ def _fit(
                 return reason
         elif compensate == "linear" or width * width < _weights(stretch):
             fits.append(fit_linear(fit, held_out))
-    best = min(fits, key=lambda each: each.error)
-    if not best.error < best.identity:
-        return f"no map predicts it better than identity (error {best.identity:.3g})"
-    return best
+    better = [each for each in fits if each.error < each.identity]
+    if not better:
+        return f"no map predicts it better than identity (error {fits[0].identity:.3g})"
+    if compensate != "true":
+        return better[0]
+    removed = [*earlier, *stretch.sites]
+    return nearest(model, removed, stretch, better, so_far, ctx) or "the answers are nearer without a map"
+
+
+def nearest(
+    model: ir.Model,
+    removed: Sequence[Site],
+    stretch: Stretch,
+    fits: Sequence[Fit],
+    so_far: StandIns,
+    ctx: Context,
+) -> Fit | None:
+    """The map with which the model's answers come nearest to what they were; None if they do without one.
+
+    What predicts the state better need not: a few channels may hold most of its length and none of its sense.
+    """
+    samples = list(ctx.calibration or ())
+    held_out = samples[HELD_OUT - 1 :: HELD_OUT] or samples[-1:]
+    oracle, padding = Oracle(model, held_out), padded.find(model, held_out)
+
+    def error(fit: Fit | None) -> float:
+        bridges = dict(so_far.bridges)
+        if fit is not None:
+            bridges[stretch.exit] = Bridge(fit, stretch.sites)
+        found = oracle.judge(without(model, removed, dict(bridges)), (), padding)
+        return math.inf if isinstance(found, Skipped) else found[0].rel_l2
+
+    return min([None, *sorted(fits, key=lambda each: each.error)], key=error)
 
 
 def _weights(stretch: Stretch) -> int:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from layered_network import CALIBRATION, DEPTH, WIDTH, Encoder, compiled
+from layered_network import CALIBRATION, DEPTH, WIDTH, Encoder, X, compiled
 from torch import nn
 
-from optc.passes.skip_layers._compensate import Moments, fit_diagonal, fit_linear
+from optc.passes.skip_layers import _stand_in
+from optc.passes.skip_layers._compensate import Fit, Moments, fit_diagonal, fit_linear
 
 RNG = np.random.default_rng(0)
 
@@ -79,8 +80,9 @@ def test_neighbours_share_one_map() -> None:
     assert len(note["pieces"]) == 2
 
 
-def test_too_little_data_for_a_matrix_is_said() -> None:
-    few = {"x": CALIBRATION["x"][:2, :3]}
+def test_too_little_data_for_a_matrix_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_stand_in, "_TOKENS_PER_ROW", 5)
+    few = {"x": CALIBRATION["x"][:2, :6]}
     _, row = compiled(Encoder("pre"), "count=1, compensate=linear", calibration=few)
     assert any("too few for a linear map" in skip["reason"] for skip in row["skipped"])
 
@@ -96,6 +98,17 @@ def test_a_linear_map_of_few_tokens_helps_on_others() -> None:
     fit = fit_linear(moments(x, y), moments(held, held_y))
     left = np.linalg.norm(other @ fit.weight + fit.bias - other_y)
     assert left < 0.95 * np.linalg.norm(other - other_y)
+
+
+def test_a_map_that_moves_the_answers_away_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However well it seems to predict the state."""
+    bad = Fit("diagonal", np.full(WIDTH, -3.0), np.full(WIDTH, 5.0), error=0.0, identity=1.0)
+    for name in ("fit_diagonal", "fit_linear"):
+        monkeypatch.setattr(_stand_in, name, lambda *_: bad)
+    bare, _ = compiled(Encoder("pre"), "count=1", calibration=CALIBRATION)
+    found, row = compiled(Encoder("pre"), "count=1, compensate=true", calibration=CALIBRATION)
+    assert any("nearer without a map" in skip["reason"] for skip in row["skipped"])
+    assert torch.equal(found(X), bare(X))
 
 
 def test_terms_of_a_sum_are_not_compensated() -> None:
