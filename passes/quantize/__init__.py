@@ -249,7 +249,7 @@ class Quantize(Pass):
             ):
                 return f"excluded by {self.exclude!r}"
             if site.is_convolution and self.scheme != "int8-static":
-                return "dynamic int8 convolutions are slow; int8-static has fast ones, and needs calibration data"
+                return "dynamic int8 convolutions are slow; int8-static needs calibration data"
             return left.get(site.name)
 
         return leave
