@@ -9,7 +9,7 @@ import pytest
 from optc.analysis import shapes
 from optc.analysis.axes import Followed, follow
 from optc.analysis.axes_layout import Factor, Layout, Mixes, start
-from optc.analysis.axes_rules import regroup
+from optc.analysis.axes_regroup import regroup
 
 
 def followed(body: str, inputs: str = "float[2, 12, 8] x") -> tuple[Followed, dict[str, ir.Value]]:
