@@ -4,8 +4,8 @@ One grid serves all channels of an input. A channel that lies around 5 while the
 for all, though its own range is small. What is subtracted goes out of the norm's addend and, through the
 weights, into the biases behind: exact in float. With the ranges evened out as well (alpha = 1) this is the
 reparameterization of Li et al., "RepQ-ViT: Scale reparameterization for post-training quantization of vision
-transformers", ICCV 2023. At 8 bits alpha = 1 asks too much of the weights: a ViT with random weights had 3.4
-times the error, and the exponent that is chosen had less than without. So only the middles are taken from it.
+transformers", ICCV 2023. At 8 bits alpha = 1 asks too much of the weights (docs/quantization.md), so only the
+middles are taken from it.
 """
 
 from __future__ import annotations
