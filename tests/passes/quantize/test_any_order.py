@@ -41,7 +41,7 @@ def ops(model: ir.Model) -> Counter[str]:
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS)
-@pytest.mark.parametrize("name", ["vit", "bert"])
+@pytest.mark.parametrize("name", [pytest.param("vit", marks=pytest.mark.slow), "bert"])
 def test_any_order_skips_and_merges_what_it_would_in_float(name: str, order: str, scheme: str) -> None:
     model = encoder(name)
     plain, expected = run(model, "SKIP, MERGE, fuse")
