@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 JOBS ?= 2
 MINUTES ?= 10
+# PyPI's torch of that version brings the CUDA libraries; the builds for the CPU alone are in an index of their own.
+OLDEST_TORCH ?= torch==2.11.0+cpu --extra-index-url https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
 
@@ -46,7 +48,7 @@ fuzz: $(READY)  ## random graphs against the oracle: make fuzz MINUTES=60 JOBS=2
 
 test-oldest:  ## the suite on the oldest supported versions
 	$(PYTHON) -m venv .venv-oldest
-	.venv-oldest/bin/python -m pip install --disable-pip-version-check -q torch==2.11.0 setuptools==84.2.1
+	.venv-oldest/bin/python -m pip install --disable-pip-version-check -q $(OLDEST_TORCH) setuptools==84.2.1
 	.venv-oldest/bin/python -m pip install --disable-pip-version-check -q --no-build-isolation -e '.[test]' onnx==1.23.1 onnx-ir==1.0.0 onnxruntime==1.30.0
 	.venv-oldest/bin/python -m pytest -n $(JOBS) tests
 

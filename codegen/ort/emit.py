@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,10 @@ _KEPT_METADATA = ("optc.source",)  # where in the user's program a node comes fr
 _INLINE_BYTES = 1024  # smaller tensors stay in the file: shapes and axes are among them
 _ONE_FILE_BYTES = 1 << 20  # models with less weights than this get no second file
 _PAGE = 4096  # the runtime maps the file: aligned weights are used where they are
+
+# onnx-ir 1.0 takes no wishes: it aligns tensors of a MiB and more.
+_TAKES_ALIGNMENT = "alignment" in signature(ir.save).parameters
+_ALIGNED: dict[str, Any] = {"alignment": _PAGE, "align_threshold": _INLINE_BYTES} if _TAKES_ALIGNMENT else {}
 
 
 def emit(model: ir.Model, directory: Path, options: Mapping[str, Any]) -> list[str]:
@@ -54,8 +59,7 @@ def emit(model: ir.Model, directory: Path, options: Mapping[str, Any]) -> list[s
         directory / MODEL,
         external_data=WEIGHTS,
         size_threshold_bytes=_INLINE_BYTES,
-        alignment=_PAGE,
-        align_threshold=_INLINE_BYTES,
+        **_ALIGNED,
     )
     return [MODEL, WEIGHTS]
 
