@@ -12,7 +12,7 @@ import onnx_ir as ir
 import pytest
 
 from optc.errors import UserError
-from optc.gate import Decisions, Judgement, usable, choose, decisions_from_json, pays
+from optc.gate import Decisions, Judgement, choose, decisions_from_json, pays, usable
 from optc.gate.contest import PLAIN, Candidate, Contest, candidate
 from optc.gate.programs import OrtPrograms, Prepared, Program
 from optc.passbase import Feeds
