@@ -216,7 +216,8 @@ def _operations(model: ir.Model, example: Feeds) -> int | None:
 
 def _row(point: _Point, without: _Point, names: Sequence[str]) -> dict[str, Any]:
     return {
-        "setting": ", ".join(f"{name.replace('_', '-')}={getattr(point.step, name)}" for name in names),
+        "setting": ", ".join(f"{name.replace('_', '-')}={getattr(point.step, name)}" for name in names)
+        or _options_text(point.step),
         "options": point.step.options(),
         "strength": point.strength,
         "changed": point.report.changed,
