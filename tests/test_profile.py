@@ -1,4 +1,4 @@
-"""Time by operator: what the runtime cannot profile is said, and what goes wrong on our side is not hidden."""
+"""Time by operator: what cannot be profiled is said, and what goes wrong on our side is not hidden."""
 
 from __future__ import annotations
 
