@@ -33,8 +33,6 @@ _BROADCAST = (
 def install() -> None:
     """Registers the corrections over the library's own rules, once per process."""
     registry.collect()
-    for op_type in _BROADCAST:
-        _wrap(op_type, _broadcast)
     for op_type, wrapper in {
         "Expand": _expand,
         "MatMul": _matmul,
@@ -49,6 +47,8 @@ def install() -> None:
         **shape_values.WRAPPERS,
     }.items():
         _wrap(op_type, wrapper)
+    for op_type in _BROADCAST:  # around the rules for values: those of Div, Equal and Where set a shape too
+        _wrap(op_type, _broadcast)
     for op_type, wrapper in quantized_rules.WRAPPERS.items():
         _wrap(op_type, wrapper, quantized_rules.CONTRIB)
     for domain, op_type, _ in list(registry.iter_supported()):

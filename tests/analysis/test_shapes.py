@@ -25,7 +25,7 @@ def test_symbols_flow_through() -> None:
     assert str(values["y"].shape) == "[2*S,B,4]"
 
 
-@pytest.mark.parametrize("op", ["Add", "Mul", "Max", "Pow", "Where"])
+@pytest.mark.parametrize("op", ["Add", "Mul", "Div", "Max", "Pow", "Where"])
 def test_different_symbols_do_not_broadcast_to_the_first(op: str) -> None:
     call = "Where(c, a, b)" if op == "Where" else f"{op}(a, b)"
     values = inferred(f"g (bool[1] c, float[A,4] a, float[B,4] b) => (y) {{ y = {call} }}")

@@ -78,9 +78,9 @@ def check(case: Case) -> Finding | None:
         except OptcError as error:
             return Finding("refused", "capture", str(error))
         plain = captured.clone()
-        expected = _run(plain, feeds)
         stage = "capture"
         try:
+            expected = _run(plain, feeds)
             for state in states(case, captured, feeds):
                 stage = state.stage
                 found = _run(state.model, feeds)
