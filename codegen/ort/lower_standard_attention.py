@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from optc.analysis.bounds import bounds, masked_or_above
+from optc.analysis.bounds import bounds, has_no_masked_row, masked_or_above
 from optc.codegen.ort import mask
 from optc.codegen.ort.build import Builder, Refuse
 from optc.codegen.ort.lowering import lowering, need_kernel
@@ -68,7 +68,7 @@ def _check_rows(b: Builder) -> None:
     given = b.args.get("mask")
     if given is None or b.attribute("safe", 0) or bounds(given) is not None:
         return
-    if b.attribute("causal", 0) or not mask.has_no_masked_row(given):
+    if b.attribute("causal", 0) or not has_no_masked_row(given):
         raise Refuse("a row that masks every key gives NaN, and would give 0")
 
 

@@ -13,11 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from optc.analysis.bounds import bounds
+from optc.analysis.bounds import has_no_masked_row
 from optc.codegen.ort.build import Builder, Refuse
 from optc.codegen.ort.dims import Dim, known, reduce_max, size
 from optc.codegen.ort.lowering import equal_shapes
-from optc.match import constant
 
 BOOL, FLOAT, INT64 = ir.DataType.BOOL, ir.DataType.FLOAT, ir.DataType.INT64
 
@@ -143,20 +142,3 @@ def _rows_with_a_key(b: Builder, bias: ir.Value) -> ir.Value:
 
 def _float(b: Builder, number: float) -> ir.Value:
     return b.constant(np.array(number, np.float32), "float")
-
-
-def has_no_masked_row(mask: ir.Value) -> bool:
-    """Whether it can be shown that no row masks every key."""
-    array = constant(mask)
-    if array is not None:
-        return _rows_are_open(array)
-    if mask.dtype == BOOL:
-        return False
-    return bounds(mask) is not None
-
-
-def _rows_are_open(array: np.ndarray) -> bool:
-    if array.ndim == 0 or array.shape[-1] == 0:
-        return False
-    kept = array if array.dtype == bool else array > -np.inf
-    return bool(kept.any(-1).all())

@@ -13,6 +13,7 @@ from torch.export.graph_signature import OutputKind
 from optc.errors import CaptureError
 
 from .exporter_fixes import adapted
+from .guards import drop_idle
 from .provenance import innermost
 from .quiet import quiet
 from .torchlib import table_made_once
@@ -38,6 +39,7 @@ def to_ir(program: ExportedProgram, name: str) -> ir.Model:
     changed = _changed_in_place(exported.exported_program)
     if changed:
         _log.warning("%s changes %s in place; the captured model does not", name, ", ".join(changed))
+    drop_idle(exported.model)
     return exported.model
 
 

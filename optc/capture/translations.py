@@ -21,19 +21,23 @@ def attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Any:
-    """scaled_dot_product_attention; a row of a boolean mask that keeps nothing gives 0.
+    """scaled_dot_product_attention; a row of the mask that keeps nothing gives 0.
 
-    The stock translation masks with the lowest number instead of -inf, and so gives such a row the mean of
-    all values. Rows of that kind are what left padding and sliding windows leave at padded positions.
+    The stock translation masks with the lowest number instead of -inf, and so gives such a row of a boolean
+    mask the mean of all values; of a mask of numbers, NaN. Left padding and sliding windows leave such rows
+    at padded positions, and `nn.MultiheadAttention` where a sequence is all padding. Where the mask turns
+    out to have no such row, `optc.capture.guards` takes the replacement of NaN away.
     """
-    if attn_mask is None or attn_mask.dtype != ir.DataType.BOOL or dropout_p:
+    if attn_mask is None or dropout_p:
         return _stock(query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa)
     if enable_gqa and query.shape[1] != key.shape[1]:
         key, value = (_repeated(each, query.shape[1] // key.shape[1]) for each in (key, value))
     root = _number(_scale(query, scale) ** 0.5, query)
     scores = op.MatMul(op.Mul(query, root), op.Mul(op.Transpose(key, perm=[0, 1, 3, 2]), root))
-    zero, masked = _number(0.0, query), _number(float("-inf"), query)
-    weights = op.Softmax(op.Add(scores, op.Where(attn_mask, zero, masked)), axis=-1)
+    zero, bias = _number(0.0, query), attn_mask
+    if attn_mask.dtype == ir.DataType.BOOL:
+        bias = op.Where(attn_mask, zero, _number(float("-inf"), query))
+    weights = op.Softmax(op.Add(scores, bias), axis=-1)
     return op.MatMul(op.Where(op.IsNaN(weights), zero, weights), value)
 
 
