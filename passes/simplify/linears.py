@@ -26,9 +26,12 @@ def _merge(node: ir.Node, editor: Editor) -> bool:
         return False
     if inner.other_reader(editor) or not editor.only_reader(node.inputs[0], node):
         return editor.skip(node, "two linear maps kept: what is between them has another reader")
+    weight, bias = _product(inner, outer)
+    if not np.isfinite(weight).all() or (bias is not None and not np.isfinite(bias).all()):
+        return editor.skip(node, "two linear maps kept: as one they would have infinite weights")
     end_node = end.producer()
     assert end_node is not None
-    return editor.replace(end, _emit(end_node, inner, outer, editor))
+    return editor.replace(end, _emit(end_node, inner.source, weight, bias, editor))
 
 
 def with_bias(node: ir.Node, editor: Editor) -> ir.Value:
@@ -42,19 +45,25 @@ def with_bias(node: ir.Node, editor: Editor) -> ir.Value:
     return added if is_bias and readers[0].graph is node.graph else output
 
 
-def _emit(end: ir.Node, inner: Linear, outer: Linear, editor: Editor) -> ir.Value:
-    dtype = np.dtype(end.outputs[0].dtype.numpy())  # type: ignore[union-attr]
-    second = outer.weight.astype(np.float64)
-    weight = editor.constant((inner.weight.astype(np.float64) @ second).astype(dtype), _name(end, "weight"))
-    bias = (
-        outer.bias
-        if inner.bias is None
-        else inner.bias.astype(np.float64) @ second + (0 if outer.bias is None else outer.bias)
-    )
-    added = None if bias is None else editor.constant(bias.astype(dtype), _name(end, "bias"))
+def _product(inner: Linear, outer: Linear) -> tuple[np.ndarray, np.ndarray | None]:
+    """Weight and bias of both as one, in the type of the outer one."""
+    dtype, second = outer.weight.dtype, outer.weight.astype(np.float64)
+    with np.errstate(all="ignore"):
+        weight = (inner.weight.astype(np.float64) @ second).astype(dtype)
+        if inner.bias is None:
+            return weight, None if outer.bias is None else outer.bias.astype(dtype)
+        bias = inner.bias.astype(np.float64) @ second + (0 if outer.bias is None else outer.bias)
+        return weight, bias.astype(dtype)
+
+
+def _emit(
+    end: ir.Node, source: ir.Value, weight: np.ndarray, bias: np.ndarray | None, editor: Editor
+) -> ir.Value:
+    weight_value = editor.constant(weight, _name(end, "weight"))
+    added = None if bias is None else editor.constant(bias, _name(end, "bias"))
     if end.op_type == "Gemm":
-        return editor.add(end, "Gemm", [inner.source, weight, *([] if added is None else [added])])
-    result = editor.add(end, "MatMul", [inner.source, weight])
+        return editor.add(end, "Gemm", [source, weight_value, *([] if added is None else [added])])
+    result = editor.add(end, "MatMul", [source, weight_value])
     return result if added is None else editor.add(end, "Add", [result, added])
 
 
