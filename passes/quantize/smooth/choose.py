@@ -71,7 +71,7 @@ def _without_rows(matrix: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 def smoothing_factors(seen: Channels, matrix: np.ndarray, alpha: float) -> np.ndarray:
     """``max|x_k| ** alpha / max|w_k| ** (1 - alpha)``, float64 [K], with geometric mean 1."""
-    data = np.maximum(np.maximum(seen.high, -seen.low).max(axis=0), _LEAST)
+    data = np.maximum(seen.magnitude, _LEAST)
     weights = np.maximum(np.abs(matrix).max(axis=1), _LEAST)
     logs = alpha * np.log(data) - (1 - alpha) * np.log(weights)
     middle = np.median(logs)

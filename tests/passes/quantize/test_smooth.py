@@ -89,7 +89,7 @@ def test_the_expected_error_is_the_one_that_is_measured() -> None:
     square = x * x
     inverse = 1 / square.mean(axis=1)
     shares = (square * inverse[:, None]).mean(axis=0)
-    seen.update([x.min(axis=0), x.max(axis=0), shares, inverse.mean()])
+    seen.update([x.min(axis=0), x.max(axis=0), shares, inverse.mean(), np.array(len(x))])
     factors = smoothing_factors(seen, W, 0.5)
     low, high = (x / factors).min(), (x / factors).max()
     step, weight = (high - low) / 255, W * factors[:, None]
@@ -109,3 +109,33 @@ def test_without_any_data_there_is_no_smoothing() -> None:
 def test_an_exponent_that_has_no_meaning_is_refused(value: str) -> None:
     with pytest.raises(UserError, match="number from 0 to 1"):
         run(f"quantize{{scheme=int8-dynamic, smooth={value}}}", _model(f"{NORM}  y = MatMul(n, w)"), SAMPLES)
+
+
+@pytest.mark.parametrize("rows", [1, 4, 12])
+def test_few_rows_do_not_decide_how_large_channels_are(rows: int) -> None:
+    """Behind a Relu most channels of a few rows are zero by chance; divided by that, other rows explode."""
+    rng = np.random.default_rng(1)
+    wide, back = (rng.standard_normal((64, 64)).astype(np.float32) for _ in range(2))
+    body = "h = MatMul(x, wide)  r = Relu(h)  y = MatMul(r, back)"
+    head = "(float[batch, 64] x) => (float[batch, 64] y)"
+    few = [{"x": rng.standard_normal((rows, 64)).astype(np.float32)}]
+    others = {"x": rng.standard_normal((200, 64)).astype(np.float32)}
+    expected = oracle.run(parse(f"{head} {{ {body} }}", wide=wide, back=back), others)["y"]
+    errors = {}
+    for smoothing in ("none", "auto"):
+        model = parse(f"{head} {{ {body} }}", wide=wide, back=back)
+        shapes.infer(model)
+        model, _ = run(f"quantize{{scheme=int8-dynamic, smooth={smoothing}}}", model, few)
+        errors[smoothing] = relative(oracle.run(model, others)["y"], expected)
+    assert errors["auto"] < 1.25 * errors["none"]
+
+
+def test_many_rows_tell_small_channels_from_large_ones() -> None:
+    def shrunk(rows: int) -> float:
+        seen, sizes = Channels(), np.array([0.01, 1.0, 1.0, 1.0, 100.0])
+        seen.update([-sizes, sizes, sizes**2, np.array(1.0), np.array(rows)])
+        return float(seen.magnitude[4] / seen.magnitude[0])
+
+    assert shrunk(10**7) == pytest.approx(1e4, rel=0.3)
+    assert shrunk(10) < 300 < shrunk(1000)
+    assert shrunk(1) > 2, "one channel of a hundred times the others is no chance"
