@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
+import types
 import typing
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from optc import registry
+from optc import pipeline_text, registry
 
 
 def passes() -> list[dict[str, Any]]:
@@ -24,7 +26,7 @@ def one_pass(name: str) -> dict[str, Any]:
     """One pass with its options, their types and defaults."""
     found = registry.find_pass(name)
     hints = typing.get_type_hints(found)
-    doc = (found.__doc__ or "").strip()
+    doc = inspect.cleandoc(found.__doc__ or "")
     return {
         "name": name,
         "summary": doc.splitlines()[0] if doc else "",
@@ -32,7 +34,12 @@ def one_pass(name: str) -> dict[str, Any]:
         "exact": found.exact,
         "plain": found.plain,
         "options": [
-            {"name": f.name.replace("_", "-"), "type": _type(hints[f.name]), "default": _default(f)}
+            {
+                "name": f.name.replace("_", "-"),
+                "type": _type(hints[f.name]),
+                "default": _default(f),
+                "meaning": f.metadata.get("meaning", ""),
+            }
             for f in dataclasses.fields(found)
         ],
     }
@@ -68,12 +75,17 @@ def render(found: Any) -> RenderableType:
 
 
 def _render_pass(item: Mapping[str, Any]) -> RenderableType:
-    table = Table("option", "type", "default", header_style="bold")
+    table = Table("option", header_style="bold")
+    for column, ratio in (("values", 1), ("default", None), ("meaning", 2)):
+        table.add_column(column, overflow="fold", ratio=ratio)
     for option in item["options"]:
-        table.add_row(escape(option["name"]), escape(option["type"]), escape(repr(option["default"])))
+        default = pipeline_text.write_value(option["default"])
+        table.add_row(*map(escape, (option["name"], option["type"], default, option["meaning"])))
     kind = "exact" if item["exact"] else "lossy"
     head = Text.from_markup(f"[bold]{escape(item['name'])}[/] ({kind})")
-    return Group(head, Text(item["doc"]), table if item["options"] else Text("no options", style="dim"))
+    # Lines of a docstring are as long as those of the code; here a paragraph has the width of the terminal.
+    about = "\n\n".join(" ".join(part.split()) for part in item["doc"].replace("``", "`").split("\n\n"))
+    return Group(head, Text(about), table if item["options"] else Text("no options", style="dim"))
 
 
 def _render_target(item: Mapping[str, Any]) -> RenderableType:
@@ -88,7 +100,12 @@ def _render_target(item: Mapping[str, Any]) -> RenderableType:
 
 
 def _type(hint: Any) -> str:
-    return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
+    """The values of an option as people write them."""
+    if typing.get_origin(hint) is Literal:
+        return ", ".join(str(value) for value in typing.get_args(hint))
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        return " or ".join(_type(part) for part in typing.get_args(hint))
+    return {bool: "true, false", type(None): "none", str: "text"}.get(hint, str(hint.__name__))
 
 
 def _default(field: dataclasses.Field[Any]) -> Any:

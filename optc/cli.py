@@ -25,13 +25,9 @@ app = typer.Typer(
 )
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
-Source = Annotated[
-    str,
-    typer.Argument(
-        help="model.onnx, program.pt2, a compiled DIR, or package.module:factory / path/file.py:factory "
-        "(this executes the code in that file)."
-    ),
-]
+_SOURCES = "package.module:factory / path/file.py:factory (this executes the code in that file)."
+Source = Annotated[str, typer.Argument(help=f"model.onnx, program.pt2, or {_SOURCES}")]
+Model = Annotated[str, typer.Argument(help=f"model.onnx, program.pt2, a compiled DIR, or {_SOURCES}")]
 Bind = Annotated[
     list[str] | None,
     typer.Option("--dim", help="Size of a named dimension, such as batch=8; may be repeated."),
@@ -77,13 +73,14 @@ def compile_command(
     ] = False,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads to run and measure with.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
-    arch: Annotated[str | None, typer.Option(help="GPU architectures (target cuda).")] = None,
-    emit: Annotated[str | None, typer.Option(help="torch, linalg, tosa or stablehlo (target mlir).")] = None,
+    arch: Annotated[str | None, typer.Option(help="GPU architectures to compile for.", hidden=True)] = None,
+    emit: Annotated[str | None, typer.Option(help="The form of the emitted program.", hidden=True)] = None,
     as_json: Json = False,
 ) -> None:
     """Compile a model into an artifact directory and print what every pass did and bought."""
     from optc import data, driver, ledger
 
+    # For targets that a package adds; a target refuses options that it does not know.
     options = {key: value for key, value in (("arch", arch), ("emit", emit)) if value is not None}
     with ledger.progress(enabled=not as_json) as progress:
         artifact = driver.compile(
@@ -117,7 +114,7 @@ def run(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A compiled artifact.")],
     inputs: Annotated[Path, typer.Option(help="X.npz with one array per input name.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Where the outputs go, as .npz.")],
-    threads: Annotated[int | None, typer.Option(min=1)] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads to run with.")] = None,
     as_json: Json = False,
 ) -> None:
     """Run an artifact on inputs from an .npz file and write the outputs to another."""
@@ -130,7 +127,7 @@ def run(
 
 
 @app.command()
-def inspect(source: Source, dim: Bind = None, as_json: Json = False) -> None:
+def inspect(source: Model, dim: Bind = None, as_json: Json = False) -> None:
     """Show a model by its blocks: parameters, FLOPs, bytes and the roofline estimate."""
     from optc import data, driver
     from optc import inspect as inspection
@@ -232,7 +229,10 @@ def bisect(
 
 
 @app.command()
-def passes(name: Annotated[str | None, typer.Argument()] = None, as_json: Json = False) -> None:
+def passes(
+    name: Annotated[str | None, typer.Argument(help="One pass; without it, all.")] = None,
+    as_json: Json = False,
+) -> None:
     """List the passes, or show one with its options."""
     from optc import catalog
 
@@ -241,7 +241,10 @@ def passes(name: Annotated[str | None, typer.Argument()] = None, as_json: Json =
 
 
 @app.command()
-def targets(name: Annotated[str | None, typer.Argument()] = None, as_json: Json = False) -> None:
+def targets(
+    name: Annotated[str | None, typer.Argument(help="One target; without it, all.")] = None,
+    as_json: Json = False,
+) -> None:
     """List the targets, or show one with its pipelines and lowerings."""
     from optc import catalog
 

@@ -27,9 +27,9 @@ def load_feeds(path: Path) -> Feeds:
             raise UserError("the input file is a single array without a name", where=str(path), hint=advice)
         with archive:
             return {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        reason = (str(error).splitlines() or ["broken"])[0]
-        what = f"the input file is not an .npz file of plain arrays ({reason})"
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile):
+        # numpy's own words are not passed on: they advise to unpickle the file.
+        what = "the input file is not an .npz file of plain arrays"
         raise UserError(what, where=str(path), hint=advice) from None
 
 

@@ -153,7 +153,7 @@ def compile(
 def open_model(source: str) -> ir.Model:
     """The model of a file, artifact directory or factory, for commands that only look at it."""
     path = Path(source)
-    if path.is_dir():
+    if (path / "model.onnx").is_file():
         return capture(path / "model.onnx").model
     return capture(source).model
 

@@ -7,7 +7,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import onnx_ir as ir
 
@@ -71,13 +71,21 @@ class Context:
     progress: Callable[[Iterable[Any], str], Iterable[Any]] = _silent
 
 
+T = TypeVar("T")
+
+
+def option(default: T, meaning: str) -> T:
+    """A field of a pass with what it means, for ``optc passes NAME``."""
+    return field(default=default, metadata={"meaning": meaning})
+
+
 @dataclass(frozen=True)
 class Pass(ABC):
     """A rewrite of the whole model: verified IR in, verified IR out.
 
     Subclass it as a frozen dataclass in ``passes/<name>.py``. The fields are the options, in pipeline text
-    (``my-pass{my-option=3}``) and in Python (``MyPass(my_option=3)``) alike. The first line of the class
-    docstring is what ``optc passes`` shows.
+    (``my-pass{my-option=3}``) and in Python (``MyPass(my_option=3)``) alike; write them with :func:`option`.
+    The first line of the class docstring is what ``optc passes`` shows.
     """
 
     name: ClassVar[str]

@@ -58,7 +58,7 @@ def parse(text: str) -> Iterator[Pass]:
 
 def write(step: Pass) -> str:
     """Text that :func:`parse` reads back into an equal pass."""
-    options = ", ".join(f"{key}={_write_value(value)}" for key, value in step.options().items())
+    options = ", ".join(f"{key}={write_value(value)}" for key, value in step.options().items())
     return f"{step.name}{{{options}}}" if options else step.name
 
 
@@ -105,8 +105,9 @@ def _options(tokens: _Tokens) -> Iterator[tuple[str, str]]:
     tokens.take("}")
 
 
-def _write_value(value: Any) -> str:
-    if isinstance(value, bool):
+def write_value(value: Any) -> str:
+    """The value of an option as text."""
+    if isinstance(value, bool) or value is None:
         return str(value).lower()
     text = str(value)
     if _PLAIN_WORD.match(text):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +80,35 @@ def test_json_is_one_object_on_stdout(
         assert captured.err == ""
 
 
+def test_every_option_of_a_pass_says_what_it_means(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["passes", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    options = [(entry["name"], option) for entry in listed for option in entry["options"]]
+    assert len(options) > 30
+    assert [f"{name}{{{option['name']}}}" for name, option in options if not option["meaning"]] == []
+    assert run_command(["passes", "cast"]) == 0
+    shown = capsys.readouterr().out
+    assert "fp16, bf16" in shown and "Literal" not in shown and "``" not in shown
+
+
+def test_an_artifact_is_compiled_again_by_its_model(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(tmp_path / "out")
+    assert run_command(["compile", str(model), "-o", out, "--no-gate"]) == 0
+    assert run_command(["compile", out, "-o", str(tmp_path / "again")]) == 2
+    assert "give the model.onnx in it" in capsys.readouterr().err
+    assert run_command(["compile", f"{out}/model.onnx", "-o", str(tmp_path / "again"), "--no-gate"]) == 0
+
+
+def test_python_runs_the_package_as_the_command() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "optc", "--help"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0
+    assert "Usage: optc" in done.stdout
+
+
 def test_the_report_follows_its_schema(model: Path, tmp_path: Path) -> None:
     run_command(["compile", str(model), "-o", str(tmp_path / "out"), "--no-gate"])
     report = json.loads((tmp_path / "out" / "report.json").read_text())
@@ -132,6 +163,9 @@ def test_dump_writes_a_listing_per_pass(model: Path, tmp_path: Path) -> None:
         (["compil", "{model}"], "compile"),
         (["run", "{folder}", "--inputs", "missing.npz", "-o", "y.npz"], "manifest.json"),
         (["inspect", "missing"], "missing"),
+        (["inspect", "{folder}"], "it is a directory"),
+        (["compile", "{folder}", "-o", "out"], "it is a directory"),
+        (["compile", "{model}", "-o", "out", "--inputs", "{model}"], "numpy.savez"),
         (["inspect", "{model}", "--dim", "batch=many"], "batch=8"),
         (["diff", "{model}", "missing.onnx"], "missing.onnx"),
         (["passes", "fues"], "did you mean 'fuse'"),
@@ -158,7 +192,7 @@ def test_user_errors(
     assert run_command(arguments) == 2
     captured = capsys.readouterr()
     assert message in captured.err
-    assert "Traceback" not in captured.err
+    assert "Traceback" not in captured.err and "pickle" not in captured.err
     assert captured.out == ""
     assert _files(work) == []
     assert (folder / "mine.txt").read_text() == "keep me"

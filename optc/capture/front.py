@@ -102,9 +102,13 @@ def _text(text: str, example_inputs: Any, dynamic_shapes: Any, seed: int, sample
         captured.source = text
         return captured
     hint = "give model.onnx, program.pt2, package.module:factory or path/file.py:factory"
-    what = (
-        "the file has no known ending" if path.exists() else "there is no such file, and it names no factory"
-    )
+    if path.is_dir():
+        what = "it is a directory"
+        hint = "give the model.onnx in it" if (path / "model.onnx").is_file() else hint
+    elif path.exists():
+        what = "the file has no known ending"
+    else:
+        what = "there is no such file, and it names no factory"
     raise UserError(f"cannot tell what the source is: {what}", where=text, hint=hint)
 
 

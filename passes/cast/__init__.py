@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 import onnx_ir as ir
 
 from optc.errors import UserError
-from optc.passbase import Context, Pass, Report
+from optc.passbase import Context, Pass, Report, option
 
 from .compute import narrow_computation
 from .storage import round_weights
@@ -24,8 +24,8 @@ class Cast(Pass):
     name: ClassVar[str] = "cast"
     exact: ClassVar[bool] = False
     plain: ClassVar[bool] = True
-    to: Literal["fp16", "bf16"] = "fp16"
-    keep: str = ""  # a regular expression; nodes and weights whose name has it keep their precision
+    to: Literal["fp16", "bf16"] = option("fp16", "the half-precision type")
+    keep: str = option("", "regular expression: nodes and weights whose name has it keep their precision")
 
     def run(self, model: ir.Model, ctx: Context) -> Report:
         """Inputs and outputs of the model stay as they are.

@@ -13,7 +13,7 @@ from onnx_ir.passes.common import CommonSubexpressionEliminationPass
 from optc import registry, rewrite
 from optc.analysis import shapes
 from optc.errors import UserError
-from optc.passbase import Context, Pass, Report
+from optc.passbase import Context, Pass, Report, option
 
 
 def patterns() -> list[rewrite.Pattern]:
@@ -32,8 +32,8 @@ class Fuse(Pass):
     """Outlines attention, norms, activations and projections as fused operators."""
 
     name: ClassVar[str] = "fuse"
-    only: str = ""  # families or patterns, separated by spaces; empty: all
-    without: str = ""
+    only: str = option("", "families or patterns to look for, separated by spaces; empty: all")
+    without: str = option("", "families or patterns to leave alone, separated by spaces")
 
     def run(self, model: ir.Model, ctx: Context) -> Report:
         """Applies the chosen patterns once each, in their order."""

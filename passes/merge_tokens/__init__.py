@@ -14,7 +14,7 @@ import onnx_ir as ir
 from optc import match, removal, rewrite
 from optc.analysis import shapes
 from optc.errors import UserError
-from optc.passbase import Context, Pass, Report, Skip
+from optc.passbase import Context, Pass, Report, Skip, option
 from optc.passes.fuse.attention import Attention
 from optc.trail import Trail
 
@@ -42,15 +42,18 @@ class MergeTokens(Pass):
     exact: ClassVar[bool] = False
     plain: ClassVar[bool] = True
 
-    method: Literal["tome", "transform", "prune", "pyramid"] = "tome"
-    r: int | None = None
-    keep: float | None = None
-    schedule: str = "constant"  # constant, decreasing, or a number per place: "8,8,4"
-    layers: str = ""  # such as "0-5, 8"; empty: as the method has it
-    protect: int | None = None
-    proportional: bool = True  # merged tokens count as many in attention
-    score: Literal["received", "class"] = "received"  # attention that prune, pyramid and transform rank by
-    temperature: float = 0.1  # of transform
+    method: Literal["tome", "transform", "prune", "pyramid"] = option("tome", "how tokens become fewer")
+    r: int | None = option(None, f"tokens removed at each place; {_R} where neither it nor keep is given")
+    keep: float | None = option(None, "share of the tokens that stays at each place")
+    schedule: str = option("constant", 'constant, decreasing, or a number of tokens per place: "8,8,4"')
+    layers: str = option("", 'where, such as "0-5, 8"; empty: as the method has it')
+    protect: int | None = option(None, "leading tokens that always stay; none: found in the graph")
+    proportional: bool = option(True, "merged tokens count as many in attention")
+    score: Literal["received", "class"] = option(
+        "received",
+        "attention that prune, pyramid and transform rank by: of all tokens, or of the class token",
+    )
+    temperature: float = option(0.1, "of the softmax that transform mixes with")
 
     def run(self, model: ir.Model, ctx: Context) -> Report:
         """Finds the places, puts the reductions there, and rewrites what follows."""

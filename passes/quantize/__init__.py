@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from optc.analysis import shapes
 from optc.errors import UserError
-from optc.passbase import Context, Pass, Report, Skip
+from optc.passbase import Context, Pass, Report, Skip, option
 
 from . import auto, bias, choice, dynamic, tables, weight_only
 from .choice import latency, partly
@@ -37,14 +37,20 @@ class Quantize(Pass):
     exact: ClassVar[bool] = False
     plain: ClassVar[bool] = True
     chooses: ClassVar[bool] = True
-    scheme: Scheme = "auto"
-    granularity: Literal["channel", "tensor", "group"] = "channel"
-    group: int = 0  # rows of a weight that share a scale; 0: 32, or by matrix where granularity=group
-    exclude: str = ""  # a regular expression; sites whose own or weight's name has it stay in float
-    calibrate: Literal["minmax", "percentile", "entropy", "mse"] = "mse"
-    method: Literal["rtn", "gptq", "awq", "hqq"] = "rtn"
-    smooth: str = "auto"  # auto, none, or the exponent alpha of SmoothQuant
-    bias_correct: bool = True
+    scheme: Scheme = option("auto", "auto: int8, static or dynamic by model and data; weight: weights alone")
+    granularity: Literal["channel", "tensor", "group"] = option(
+        "channel", "what shares a scale of a weight: an output channel, all of it, or rows chosen by matrix"
+    )
+    group: int = option(
+        0, "rows that share a scale (int8-weight, int4-weight); 0: 32, or by granularity=group"
+    )
+    exclude: str = option("", "regular expression: sites whose own or weight's name has it stay in float")
+    calibrate: Literal["minmax", "percentile", "entropy", "mse"] = option(
+        "mse", "how int8-static sets ranges"
+    )
+    method: Literal["rtn", "gptq", "awq", "hqq"] = option("rtn", "how int8-weight and int4-weight round")
+    smooth: str = option("auto", "outliers of inputs move into weights: auto, none, or SmoothQuant's alpha")
+    bias_correct: bool = option(True, "biases take up the mean error, measured on calibration data")
 
     def run(self, model: ir.Model, ctx: Context) -> Report:
         """Rewrites the chosen sites as plain quantized nodes.

@@ -17,7 +17,7 @@ import onnx_ir as ir
 from optc import removal
 from optc.analysis import shapes
 from optc.errors import UserError
-from optc.passbase import Context, Pass, Report, Skip
+from optc.passbase import Context, Pass, Report, Skip, option
 from optc.passes.simplify.columns import narrow_products
 
 from ._groups import Group, group
@@ -40,11 +40,11 @@ class ShareAttention(Pass):
     exact: ClassVar[bool] = False
     plain: ClassVar[bool] = True
 
-    count: int | None = None
-    threshold: float = 0.9
-    group: int | None = None
-    match_heads: bool = True
-    protect: bool = True
+    count: int | None = option(None, "layers that become followers; none: all above the threshold")
+    threshold: float = option(0.9, "mean cosine of the probabilities from which layers are alike")
+    group: int | None = option(None, "layers that share at most; none: any number")
+    match_heads: bool = option(True, "heads are paired by likeness, not as they lie")
+    protect: bool = option(True, "the first and last layer of every stream stay")
 
     def run(self, model: ir.Model, ctx: Context) -> Report:
         """Compares the layers on the calibration data, groups them, and rewires the followers."""

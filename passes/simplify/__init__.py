@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import onnx_ir as ir
 
-from optc.passbase import Context, Pass, Report, Skip
+from optc.passbase import Context, Pass, Report, Skip, option
 
 from . import (
     batchnorm,
@@ -60,7 +60,7 @@ class Simplify(Pass):
 
     name: ClassVar[str] = "simplify"
 
-    fold_limit: int = 1 << 20  # bytes up to which a folded result may be larger than what it replaces
+    fold_limit: int = option(1 << 20, "bytes by which a folded result may be larger than what it replaces")
 
     def run(self, model: ir.Model, ctx: Context) -> Report:
         outputs = [value.shape for value in model.graph.outputs]

@@ -14,7 +14,7 @@ import onnx_ir as ir
 
 from optc.analysis import shapes
 from optc.errors import UserError
-from optc.passbase import Context, Pass, Report, Skip
+from optc.passbase import Context, Pass, Report, Skip, option
 
 from . import _influence, _search, _similarity, _uniform
 from ._amount import how_many
@@ -44,14 +44,18 @@ class SkipLayers(Pass):
     exact: ClassVar[bool] = False
     plain: ClassVar[bool] = True
 
-    method: Literal["influence", "uniform", "similarity", "search"] = "influence"
-    scope: Literal["block", "attention", "mlp"] = "block"
-    count: int | None = None
-    ratio: float | None = None
-    speedup: float | None = None
-    compensate: Literal["false", "true", "diagonal", "linear"] = "false"
-    protect: bool = True
-    budget: int = 60  # models that method=search may try
+    method: Literal["influence", "uniform", "similarity", "search"] = option(
+        "influence", "how pieces are chosen"
+    )
+    scope: Literal["block", "attention", "mlp"] = option("block", "what a piece is")
+    count: int | None = option(None, "pieces to remove")
+    ratio: float | None = option(None, "share of all pieces to remove")
+    speedup: float | None = option(None, "removes pieces until operations are fewer by this factor")
+    compensate: Literal["false", "true", "diagonal", "linear"] = option(
+        "false", "a map fitted on calibration data takes the place of a piece"
+    )
+    protect: bool = option(True, "the first and last block of every stream stay")
+    budget: int = option(60, "models that method=search may try")
 
     def run(self, model: ir.Model, ctx: Context) -> Report:
         """Chooses, fits what takes the place of the removed pieces, and removes them."""
