@@ -26,7 +26,7 @@ def _merge(node: ir.Node, editor: Editor) -> bool:
         return False
     if inner.other_reader(editor) or not editor.only_reader(node.inputs[0], node):
         return editor.skip(node, "two linear maps kept: what is between them has another reader")
-    weight, bias = _product(inner, outer)
+    weight, bias = _product(inner, outer, np.dtype(end.dtype.numpy()))  # type: ignore[union-attr]
     if not np.isfinite(weight).all() or (bias is not None and not np.isfinite(bias).all()):
         return editor.skip(node, "two linear maps kept: as one they would have infinite weights")
     end_node = end.producer()
@@ -45,9 +45,9 @@ def with_bias(node: ir.Node, editor: Editor) -> ir.Value:
     return added if is_bias and readers[0].graph is node.graph else output
 
 
-def _product(inner: Linear, outer: Linear) -> tuple[np.ndarray, np.ndarray | None]:
-    """Weight and bias of both as one, in the type of the outer one."""
-    dtype, second = outer.weight.dtype, outer.weight.astype(np.float64)
+def _product(inner: Linear, outer: Linear, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray | None]:
+    """Weight and bias of both as one."""
+    second = outer.weight.astype(np.float64)
     with np.errstate(all="ignore"):
         weight = (inner.weight.astype(np.float64) @ second).astype(dtype)
         if inner.bias is None:
