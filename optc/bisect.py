@@ -90,6 +90,7 @@ def bisect_data(
     compare.start(captured.model)
     judge = Judge(captured.model, compare.oracle)
     driver.raise_opset(captured, chosen, compare)
+    driver.compute_in_single(captured, chosen, compare)
     rows, culprit = first_pass(
         (*steps, registry.find_pass("legalize")()), captured.model, ctx, judge, max_error
     )

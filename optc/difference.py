@@ -65,9 +65,14 @@ def difference(expected: Mapping[str, Any], actual: Mapping[str, Any]) -> Differ
 
 
 class Comparison:
-    """Pools the differences of several runs."""
+    """Pools the differences of several runs.
 
-    def __init__(self) -> None:
+    Args:
+        tolerances: by output name, where rewrites may move one by more than its type says.
+    """
+
+    def __init__(self, tolerances: Mapping[str, float] | None = None) -> None:
+        self._tolerances = tolerances or {}
         self._outputs: dict[str, _Pool] = {}
         self._reason: str | None = None
         self._incomparable: str | None = None
@@ -100,11 +105,11 @@ class Comparison:
             if type(left) is not type(right):
                 self._refuse(place, f"{_kind(left)} became {_kind(right)}")
             elif isinstance(left, np.ndarray):
-                self._add_array(place, left, right)
+                self._add_array(place, left, right, self._tolerances.get(name, 0.0))
             elif left != right:  # lengths of sequences
                 self._refuse(place, f"sequence of {left} became one of {right}")
 
-    def _add_array(self, name: str, expected: np.ndarray, actual: np.ndarray) -> None:
+    def _add_array(self, name: str, expected: np.ndarray, actual: np.ndarray, least: float) -> None:
         if expected.dtype != actual.dtype:
             self._refuse(name, f"type {expected.dtype} became {actual.dtype}")
         elif expected.shape != actual.shape:
@@ -115,7 +120,7 @@ class Comparison:
         elif not _same_specials(expected, actual):
             self._refuse(name, "NaN or infinity at other places")
         else:
-            self._outputs.setdefault(name, _Pool(tolerance)).add(expected, actual)
+            self._outputs.setdefault(name, _Pool(max(tolerance, least))).add(expected, actual)
 
     def _refuse(self, name: str, reason: str) -> None:
         self._incomparable = self._incomparable or name

@@ -10,7 +10,20 @@ from typing import Any
 import onnx_ir as ir
 
 from optc import curve as curve_of
-from optc import data, gate, gating, holdout, lossy, manifest, observers, opsets, registry, report, verify
+from optc import (
+    data,
+    gate,
+    gating,
+    half,
+    holdout,
+    lossy,
+    manifest,
+    observers,
+    opsets,
+    registry,
+    report,
+    verify,
+)
 from optc.allowance import Allowance
 from optc.artifact import Artifact
 from optc.capture import Captured, capture
@@ -229,6 +242,7 @@ def _compile(
         watcher.start(captured.model)
     raised = raise_opset(captured, request.target, compare)
     plain = captured.model.clone()
+    widened = compute_in_single(captured, request.target, compare)
     model, records = request.pipeline.run(captured.model, ctx, watchers)
     if request.gate:
         outcome = gating.Gate(plain, ctx, programs, request.gate_seconds, pays, watchers).run(model, records)
@@ -249,6 +263,7 @@ def _compile(
         "inputs": {"interface": report.interface(plain), "samples": captured.examples_note},
         "threads": request.threads,
         "opset": raised,
+        **({"widened": widened} if widened else {}),
         "passes": [report.entry(record) for record in records],
         **({"validation": validator.summary()} if validator is not None else {}),
         **({"curves": curves} if curves else {}),
@@ -281,6 +296,17 @@ def raise_opset(captured: Captured, target: Target, compare: observers.Compare) 
         captured.model, stopped = before, wrong
         raised = replace(raised, after=raised.before)
     return {"before": raised.before, "after": raised.after, **({"stopped": stopped} if stopped else {})}
+
+
+def compute_in_single(captured: Captured, target: Target, compare: observers.Compare) -> dict[str, Any]:
+    """Brings a captured model in half precision to float32 where the target computes in that."""
+    found = {kind.name.lower(): count for kind, count in half.computes_in(captured.model).items()}
+    if (single := half.in_single(captured.model, target)) is None:
+        return {}
+    if wrong := compare.judge(single, exact=True)[1]:
+        return {**found, "stopped": wrong}
+    captured.model = single
+    return found
 
 
 def _legalize(

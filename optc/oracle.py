@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from optc.difference import Comparison, Difference, difference
 from optc.errors import VerifyError
+from optc.half import tolerances
 from optc.holdout import Spread, Unseen
 from optc.padded import Padding
 from optc.session import ORT_ERRORS, open_session, run_session
@@ -46,6 +47,7 @@ class Oracle:
     def __init__(self, model: ir.Model, samples: Sequence[Mapping[str, Any]]) -> None:
         self._samples = samples
         self._expected: Sequence[dict[str, Any]] = []
+        self._tolerances = tolerances(model)
         self.skipped: Skipped | None = None
         if not self._samples:
             self.skipped = Skipped("there are no sample inputs")
@@ -78,7 +80,7 @@ class Oracle:
         """
         if self.skipped is not None:
             return self.skipped
-        comparison, apart = Comparison(), Spread()
+        comparison, apart = Comparison(self._tolerances), Spread()
         actual_outputs = _run_all(model, self._samples)
         try:
             for number, (expected, actual) in enumerate(zip(self._expected, actual_outputs, strict=True)):

@@ -16,7 +16,7 @@ from onnx_ir.passes.common import (
 
 from optc.codegen.ort import pooled_pads
 from optc.codegen.ort.kernels import newest_ir_version
-from optc.codegen.ort.widen import widen
+from optc.widen import widen
 
 MODEL, WEIGHTS = "model.onnx", "model.onnx.data"
 
@@ -39,7 +39,7 @@ def emit(model: ir.Model, directory: Path, options: Mapping[str, Any]) -> list[s
     where its own inference stops.
     """
     written = model.clone()
-    widen(written)
+    widen(written, ir.DataType.BFLOAT16)  # the runtime can cast it, and little else
     pooled_pads.keep_apart(written)
     LiftConstantsToInitializersPass(lift_all_constants=False, size_limit=_INLINE_BYTES // 4)(written)
     RemoveUnusedFunctionsPass()(written)  # type: ignore[no-untyped-call]

@@ -1,35 +1,35 @@
-"""bfloat16 on the CPU: the runtime can cast it and little else, so the program computes in float32."""
+"""Operators that would compute in a type narrower than float32 compute in float32 instead."""
 
 from __future__ import annotations
 
 import numpy as np
 import onnx_ir as ir
 
-_NARROW, _WIDE = ir.DataType.BFLOAT16, ir.DataType.FLOAT
-_KEPT = frozenset({"Cast", "Constant", "If", "Loop", "Scan"})  # these hand bfloat16 on
+_WIDE = ir.DataType.FLOAT
+_KEPT = frozenset({"Cast", "BitCast", "Constant", "If", "Loop", "Scan"})  # these hand the narrow type on
 _TYPE_ATTRIBUTES = ("dtype", "output_dtype")
 
 
-def widen(model: ir.Model) -> None:
-    """Lets every operator compute in float32 that would in bfloat16; the model is changed in place.
+def widen(model: ir.Model, narrow: ir.DataType) -> None:
+    """Lets every operator compute in float32 that would in ``narrow``; the model is changed in place.
 
-    Inputs, outputs and weights keep their type, and where the model itself casts to bfloat16, the value is
+    Inputs, outputs and weights keep their type, and where the model itself casts to ``narrow``, the value is
     rounded. Results of operators are not rounded between them, which is nearer to the exact result.
     """
     graphs = [model.graph, *model.graph.subgraphs()]
-    if not any(value.dtype == _NARROW for graph in graphs for value in _values(graph)):
+    if not any(value.dtype == narrow for graph in graphs for value in _values(graph)):
         return
     names = {str(value.name) for graph in graphs for value in _values(graph)}
     for graph in graphs:
-        for value in [value for value in _values(graph) if value.dtype == _NARROW]:
+        for value in [value for value in _values(graph) if value.dtype == narrow]:
             producer = value.producer()
             if producer is None or producer.op_type in _KEPT:
                 _widen_uses(graph, value, names)
             else:
-                _widen_result(graph, producer, value, names)
+                _widen_result(graph, producer, value, narrow, names)
         for node in graph:
             if node.op_type not in _KEPT:
-                _widen_attributes(node)
+                _widen_attributes(node, narrow)
 
 
 def _values(graph: ir.Graph) -> list[ir.Value]:
@@ -38,7 +38,7 @@ def _values(graph: ir.Graph) -> list[ir.Value]:
 
 
 def _widen_uses(graph: ir.Graph, value: ir.Value, names: set[str]) -> None:
-    """A value that stays bfloat16: operators read a float32 copy."""
+    """A value that stays narrow: operators read a float32 copy."""
     users = [(user, place) for user, place in value.uses() if user.op_type not in _KEPT]
     if not users:
         return
@@ -51,13 +51,15 @@ def _widen_uses(graph: ir.Graph, value: ir.Value, names: set[str]) -> None:
         user.replace_input_with(place, wide.outputs[0])
 
 
-def _widen_result(graph: ir.Graph, producer: ir.Node, value: ir.Value, names: set[str]) -> None:
-    """A value that becomes float32: what must have bfloat16 gets a rounded copy."""
+def _widen_result(
+    graph: ir.Graph, producer: ir.Node, value: ir.Value, narrow_type: ir.DataType, names: set[str]
+) -> None:
+    """A value that becomes float32: what must have the narrow type gets a rounded copy."""
     value.type = ir.TensorType(_WIDE)
     users = [(user, place) for user, place in value.uses() if user.op_type in _KEPT - {"Cast"}]
     if not users and not value.is_graph_output():
         return
-    narrow = _cast(value, _NARROW, names)
+    narrow = _cast(value, narrow_type, names)
     graph.insert_after(producer, narrow)
     for user, place in users:
         user.replace_input_with(place, narrow.outputs[0])
@@ -68,14 +70,14 @@ def _widen_result(graph: ir.Graph, producer: ir.Node, value: ir.Value, names: se
         value.name, narrow.outputs[0].name = narrow.outputs[0].name, value.name
 
 
-def _widen_attributes(node: ir.Node) -> None:
+def _widen_attributes(node: ir.Node, narrow: ir.DataType) -> None:
     for name, attribute in list(node.attributes.items()):
         if attribute.is_ref():
             continue
-        if attribute.type == ir.AttributeType.TENSOR and attribute.as_tensor().dtype == _NARROW:
+        if attribute.type == ir.AttributeType.TENSOR and attribute.as_tensor().dtype == narrow:
             wide = ir.tensor(attribute.as_tensor().numpy().astype(np.float32))
             node.attributes[name] = ir.AttrTensor(name, wide)
-        elif name in _TYPE_ATTRIBUTES and attribute.value == _NARROW:
+        elif name in _TYPE_ATTRIBUTES and attribute.value == narrow:
             node.attributes[name] = ir.AttrInt64(name, int(_WIDE))
 
 

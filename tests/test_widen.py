@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from optc.codegen.ort import emit
-from optc.codegen.ort.widen import widen
 from optc.torch_backend.executable import Executable
+from optc.widen import widen
 
 HEADER = '<ir_version: 10, opset_import: ["": 21]> g'
 X = torch.tensor([[1.0, -2.0, 3.0]], dtype=torch.bfloat16)
@@ -61,5 +61,5 @@ def test_a_cast_of_the_model_rounds(tmp_path: Path) -> None:
 def test_other_models_are_left_alone() -> None:
     model = ir.from_proto(onnx.parser.parse_model(HEADER + "(float[3] x) => (float[3] y) { y = Exp(x) }"))
     before = ir.to_proto(model)
-    widen(model)
+    widen(model, ir.DataType.BFLOAT16)
     assert ir.to_proto(model) == before
