@@ -58,6 +58,7 @@ def one_target(name: str) -> dict[str, Any]:
         "summary": target.summary,
         "pipelines": {f"-O{level}": text for level, text in sorted(target.pipelines.items())},
         "lowerings": [{"kind": w.kind, "name": w.name, "family": w.family} for w in target.lowerings],
+        "layouts": [{"name": layout.name, "family": layout.family} for layout in target.layouts],
         "usable_here": target.check_machine() or "yes",
     }
 

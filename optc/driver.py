@@ -317,7 +317,7 @@ def _legalize(
     model, records = step.run(model, ctx, watchers, first=number)
     if records[0].undone is None:
         return model, records
-    inline = {lowering.family: "inline" for lowering in ctx.target.lowerings}
+    inline = dict.fromkeys(ctx.target.families, "inline")
     model, again = step.run(model, replace(ctx, lowerings=inline), watchers, first=number + 1)
     return model, records + again
 

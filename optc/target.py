@@ -28,6 +28,20 @@ class Lowering:
 
 
 @dataclass(frozen=True)
+class Layout:
+    """Another arrangement of a legal program's data in memory, which changes no result.
+
+    ``concerns(node)`` tells, before lowering already, whether it may have something to do at a node, and
+    ``arrange(node, model)`` returns the new output values of the node, as a lowering does, or None.
+    """
+
+    name: str
+    family: str
+    concerns: Callable[[ir.Node], bool]
+    arrange: Callable[[ir.Node, ir.Model], list[ir.Value] | None]
+
+
+@dataclass(frozen=True)
 class Target:
     """A thing that programs are compiled for.
 
@@ -35,6 +49,7 @@ class Target:
         pipelines: optimization level (0 to 3) -> pipeline text, without ``legalize``.
         legal: a reason why ``node`` cannot be executed, or None; asked of every node after legalize (I8).
         lowerings: in order of preference; a kind without one is inlined.
+        layouts: what is rearranged behind lowering, unless the gate undoes it.
         emit: ``emit(model, directory, options)`` writes the program, returns the names of its files.
         load: ``load(directory, options)`` gives a callable ``feeds -> outputs`` (dicts by name).
         max_opset: the newest default operator set that programs may import; models are raised to it. None
@@ -56,6 +71,7 @@ class Target:
     lowerings: tuple[Lowering, ...]
     emit: Callable[[ir.Model, Path, Mapping[str, Any]], list[str]]
     load: Callable[[Path, Mapping[str, Any]], Any]
+    layouts: tuple[Layout, ...] = ()
     max_opset: Callable[[], int] | None = None
     keeps_kernel: Callable[[ir.Node, int, int], bool] = lambda node, old, new: True
     check_machine: Callable[[], str | None] = lambda: None
@@ -65,3 +81,14 @@ class Target:
     tuned_for: Callable[[ir.Model], Mapping[str, Any]] = lambda model: {}
     unlike: Callable[[Mapping[str, Any]], Sequence[str]] = lambda tuned: ()
     session: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def families(self) -> dict[str, list[str]]:
+        """What the gate switches, with the names of the ways to do it, in order of preference."""
+        found: dict[str, list[str]] = {}
+        ways: list[Lowering | Layout] = [*self.lowerings, *self.layouts]
+        for way in ways:
+            names = found.setdefault(way.family, [])
+            if way.name not in names:
+                names.append(way.name)
+        return found

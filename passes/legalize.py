@@ -33,9 +33,10 @@ class Legalize(Pass):
         try:
             for call in [n for n in model.graph.all_nodes() if rewrite.kind(n) is not None]:
                 _lower(call, model, ctx, done)
+            inlined = rewrite.inline(model)
+            _arrange(model, ctx, done)
         finally:
             model.meta.pop(SCRATCH, None)
-        inlined = rewrite.inline(model)
         changed = done.changed or inlined or bool(done.lowered)
         if changed:
             removal.remove_unused(model)  # weights whose packed copies took their place among them
@@ -88,6 +89,20 @@ def _lower(call: ir.Node, model: ir.Model, ctx: Context, done: _Done) -> None:
     done.inlined[kind] += 1
 
 
+def _arrange(model: ir.Model, ctx: Context, done: _Done) -> None:
+    for layout in ctx.target.layouts:
+        if ctx.lowerings.get(layout.family) == INLINE:
+            continue
+        for node in [node for node in model.graph if layout.concerns(node)]:
+            result = layout.arrange(node, model) if ctx.trail.open else None
+            if result is None:
+                continue
+            ctx.trail.replacing(node.outputs, result)
+            _replace(node, result)
+            ctx.trail.applied(layout.name, [node])
+            done.lowered[layout.name] += 1
+
+
 def candidates(target: Target, kind: str, decisions: Mapping[str, str]) -> list[Lowering]:
     """The lowerings to try for a kind, in order: the decided one of its family, or all of the target's."""
     found = [lowering for lowering in target.lowerings if lowering.kind == kind]
@@ -101,9 +116,7 @@ def candidates(target: Target, kind: str, decisions: Mapping[str, str]) -> list[
 
 
 def _check_decisions(ctx: Context) -> None:
-    names: dict[str, set[str]] = {}
-    for lowering in ctx.target.lowerings:
-        names.setdefault(lowering.family, {INLINE}).add(lowering.name)
+    names = {family: {INLINE, *found} for family, found in ctx.target.families.items()}
     for family, decision in ctx.lowerings.items():
         if family not in names:
             what = f"the target {ctx.target.name!r} has no family {family!r} of fused functions"

@@ -125,7 +125,7 @@ def test_the_gate_measures_a_real_model(tmp_path: Path) -> None:
     assert final["gate"]
     assert set(artifact.manifest.decisions) <= {
         "artifact",
-        *(lower.family for lower in registry.find_target("cpu").lowerings),
+        *registry.find_target("cpu").families,
     }
     np.testing.assert_allclose(optc.load(tmp_path / "out")(X), _expected(X), rtol=1e-5)
 

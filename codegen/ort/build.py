@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,19 +39,19 @@ class Scratch:
 
 
 class Builder:
-    """Inserts nodes before one call of a fused function.
+    """Inserts nodes before one call of a fused function, or before another node.
 
     ``args`` are the call's inputs by the names of the function's formal inputs; optional ones that the call
     leaves out are absent.
     """
 
-    def __init__(self, call: ir.Node, function: ir.Function, model: ir.Model) -> None:
+    def __init__(self, call: ir.Node, function: ir.Function | None, model: ir.Model) -> None:
         assert call.graph is not None
         self.call, self.graph, self.model = call, call.graph, model
         self._scratch: Scratch = model.meta.setdefault(SCRATCH, None) or Scratch(model)
         model.meta[SCRATCH] = self._scratch
         self.inserted = 0
-        pairs = zip(function.inputs, call.inputs, strict=False)
+        pairs = zip(() if function is None else function.inputs, call.inputs, strict=False)
         self.args = {str(formal.name): actual for formal, actual in pairs if actual is not None}
 
     def arg(self, name: str) -> ir.Value:
@@ -107,6 +107,12 @@ class Builder:
         value = ir.Value(name=name, shape=shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
         self.model.graph.register_initializer(value)
         return value
+
+    def weight_once(self, key: Hashable, make: Callable[[], ir.TensorProtocol], hint: str) -> ir.Value:
+        """An initializer that all who ask with an equal key share."""
+        if key not in self._scratch.shared:
+            self._scratch.shared[key] = self.weight(make(), hint)
+        return self._scratch.shared[key]
 
     def ints(self, *numbers: int) -> ir.Value:
         """A 1-D int64 constant."""

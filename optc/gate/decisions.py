@@ -75,14 +75,12 @@ class GateResult:
 
 
 def families_of(model: ir.Model, target: Target) -> dict[str, list[str]]:
-    """The families that occur in a fused model, with the lowerings that the target has for them."""
-    kinds = {rewrite.kind(node) for node in model.graph.all_nodes()}
-    found: dict[str, list[str]] = {}
-    for lowering in target.lowerings:
-        names = found.setdefault(lowering.family, []) if lowering.kind in kinds else []
-        if lowering.name not in names:
-            names.append(lowering.name)
-    return found
+    """The families that occur in a fused model, with the ways that the target has for them."""
+    nodes = list(model.graph.all_nodes())
+    kinds = {rewrite.kind(node) for node in nodes}
+    met = {lowering.family for lowering in target.lowerings if lowering.kind in kinds}
+    met |= {layout.family for layout in target.layouts if any(map(layout.concerns, nodes))}
+    return {family: names for family, names in target.families.items() if family in met}
 
 
 def decisions_from_json(data: Any, families: Families) -> dict[str, str]:

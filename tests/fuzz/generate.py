@@ -82,11 +82,11 @@ def _lowerings(rng: random.Random) -> dict[str, str]:
     """Some families get another lowering than the first, or none."""
     if rng.random() < 0.5:
         return {}
-    families: dict[str, list[str]] = {}
-    for lowering in registry.find_target("cpu").lowerings:
-        families.setdefault(lowering.family, ["inline"]).append(lowering.name)
+    families = registry.find_target("cpu").families
     return {
-        family: rng.choice(sorted(names)) for family, names in sorted(families.items()) if rng.random() < 0.5
+        family: rng.choice(sorted(["inline", *names]))
+        for family, names in sorted(families.items())
+        if rng.random() < 0.5
     }
 
 

@@ -13,7 +13,7 @@ from optc import registry, rewrite
 from optc.errors import UserError
 from optc.passbase import Context
 from optc.passes.legalize import Legalize
-from optc.target import Lowering, Target
+from optc.target import Layout, Lowering, Target
 
 Lower = Callable[[ir.Node, ir.Function, ir.Model], "list[ir.Value] | str"]
 
@@ -128,3 +128,20 @@ def test_the_pass_is_found_and_the_cpu_target_has_unique_lowerings() -> None:
         families.setdefault(one.kind, set()).add(one.family)
     assert all(len(found) == 1 for found in families.values())
     assert rewrite.DOMAIN == "optc"
+
+
+def test_a_layout_is_applied_behind_lowering_unless_it_is_undone() -> None:
+    def swap(node: ir.Node, model: ir.Model) -> list[ir.Value] | None:
+        return to("Sign")(node, None, model)  # type: ignore[arg-type,return-value]
+
+    layout = Layout("signs", "arrangement", lambda node: node.op_type == "Neg", swap)
+    target = replace(TARGET, layouts=(layout,))
+    assert target.families == {"twice": ["Never", "Neg", "Abs"], "arrangement": ["signs"]}
+    made = model()
+    report = Legalize().run(made, Context(target=target))
+    assert ops(made) == ["Sign", "Sign"] and report.matched["signs"] == 2
+    made = model()
+    Legalize().run(made, Context(target=target, lowerings={"arrangement": "inline"}))
+    assert ops(made) == ["Neg", "Neg"]
+    with pytest.raises(UserError, match="no lowering 'sings' of the family 'arrangement'"):
+        Legalize().run(model(), Context(target=target, lowerings={"arrangement": "sings"}))
