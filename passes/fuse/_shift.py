@@ -84,7 +84,7 @@ def projected(result: ir.Value, bias: np.ndarray) -> Projected | None:
     if product is None or not match.is_op(product, "MatMul") or product.inputs[0] is not result:
         return None
     weight, found = product.inputs[1], bias_add(product.outputs[0])
-    if weight is None or match.rank(weight) != 2 or not match.is_constant(weight) or found is None:
+    if weight is None or match.rank(weight) != 2 or found is None:
         return None
     add, own = found
     matrix, vector = match.constant(weight), match.constant(own)

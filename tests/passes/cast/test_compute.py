@@ -161,4 +161,12 @@ def test_quantized_parts_are_left_alone() -> None:
 
 def test_a_model_without_float32_is_not_touched() -> None:
     made = model("(double[N] x) => (double[N] y) { y = Exp(x) }")
-    assert not narrowed(made, {"x": np.ones(2)})[1].changed
+    report = narrowed(made, {"x": np.ones(2)})[1]
+    assert not report.changed and not report.matched
+
+
+def test_only_what_works_element_by_element_on_a_statistic_stays_with_it() -> None:
+    body = """(float[N,6,8] x) => (float[N,1,8] y) <int64[1] axis = {1}> {
+        m = ReduceMean(x, axis)  r = Sqrt(m)  y = MatMul(r, w) }"""
+    _, report = narrowed(model(body, w=floats(8, 8)), {"x": floats(2, 6, 8)})
+    assert "y" not in {skip.node for skip in report.skipped}

@@ -190,6 +190,26 @@ def test_keys_that_come_transposed_are_transposed_back() -> None:
     assert_same(before, after, [random_feeds(before, SIZES)])
 
 
+def test_keys_transposed_by_the_default_permutation() -> None:
+    """A Transpose without perm reverses all axes, and so has the size of a head before the length."""
+    inputs = "float[b, 4, s, 6] q, float[t, 6, 4, b] keys, float[b, 4, t, 6] v"
+    text = "kt = Transpose (keys) scores = MatMul (q, kt)" + FINISH
+    before, after = (model(text, inputs=inputs) for _ in range(2))
+    assert fuse(after).matched["attention"] == 1
+    assert ops(after) == ["Transpose", "Attention"]
+    assert_same(before, after, [random_feeds(before, SIZES)])
+
+
+def test_transposed_keys_that_others_read_stay() -> None:
+    """What is only on the way to the product is left in the graph where something else needs it."""
+    text = PRODUCT + "scores = Identity (product) extra = Relu (kt)" + FINISH
+    outputs = "float[b, 4, s, 6] y, float[b, 4, 6, t] extra"
+    before, after = (model(text, outputs=outputs) for _ in range(2))
+    assert fuse(after).matched["attention"] == 1
+    assert sorted(ops(after)) == ["Attention", "Relu", "Transpose"]
+    assert_same(before, after, [random_feeds(before, SIZES)])
+
+
 def test_shared_heads() -> None:
     """Key and value heads repeated one by one are passed unrepeated."""
     repeat = """

@@ -49,6 +49,13 @@ def test_split_and_merge_are_folded_in() -> None:
     assert_same(before, after, [random_feeds(before, SIZES), random_feeds(before, {"b": 0, "s": 5, "t": 7})])
 
 
+def test_axes_that_no_atom_fills_are_not_regrouped() -> None:
+    """Axes of length 1 may vanish, but two axes of unknown length cannot come from them."""
+    one = _layout.Atom("b", 1)
+    assert _layout.regroup([one, one], [ir.SymbolicDim("x"), ir.SymbolicDim("y")]) is None
+    assert _layout.regroup([one, one], []) == []
+
+
 def test_the_mask_stays_as_it_is() -> None:
     """A mask of [batch, 1, 1, keys] is passed on, a fully masked row gives NaN as before."""
     body = PLAIN.replace("Softmax <axis = -1> (scaled)", "Softmax <axis = -1> (masked)").replace(

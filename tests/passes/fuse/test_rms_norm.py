@@ -52,6 +52,8 @@ def test_float(form: str, end: str, opset: int) -> None:
     assert ops(model) == ["RMSNorm"]
     assert [value.name for value in _call(model).inputs] == ["x", "gamma"]
     assert _call(model).attributes["epsilon"].as_float() == pytest.approx(1e-6)
+    [body] = model.functions.values()
+    assert ([node.op_type for node in body] == ["RMSNormalization"]) == (opset >= 23)
 
 
 def test_scale_multiplied_into_the_inverse_root() -> None:

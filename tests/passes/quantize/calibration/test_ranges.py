@@ -32,6 +32,14 @@ def rounded(values: np.ndarray, low: float, high: float, levels: int = 256) -> n
     return (np.clip(np.round(values / scale) + zero, 0, levels - 1) - zero) * scale
 
 
+def test_a_range_that_keeps_a_single_bin_or_none_is_the_worst() -> None:
+    histogram = histogram_of(DATA["normal"])
+    edge = histogram.centers[len(histogram.centers) // 2]
+    inside = histogram.width / 4
+    for low, high in ((edge - inside, edge + inside), (1e6, 2e6)):
+        assert entropy_range.divergence(histogram, low, high, 256) == float("inf")
+
+
 @pytest.mark.parametrize("values", DATA.values(), ids=DATA)
 def test_minmax_is_the_range_of_the_values(values: np.ndarray) -> None:
     low, high = RANGES["minmax"](histogram_of(values), 256)
