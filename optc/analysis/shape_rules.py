@@ -16,7 +16,7 @@ from functools import cache
 import onnx_ir as ir
 from onnx_shape_inference import ShapeInferenceContext, registry
 
-from optc.analysis import quantized_rules, shape_values
+from optc.analysis import contrib_rules, quantized_rules, shape_values
 
 Rule = Callable[[ShapeInferenceContext, ir.Node], None]
 Dim = int | ir.SymbolicDim
@@ -33,6 +33,7 @@ _BROADCAST = (
 def install() -> None:
     """Registers the corrections over the library's own rules, once per process."""
     registry.collect()
+    contrib_rules.install()
     for op_type, wrapper in {
         "Expand": _expand,
         "MatMul": _matmul,

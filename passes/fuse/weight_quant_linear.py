@@ -26,13 +26,16 @@ class WeightQuantLinear(Pattern):
             return None
         if not all(match.is_constant(value) for value in back.inputs) or match.rank(back.inputs[0]) != 2:
             raise NearMiss("its codes, scales or zero points are not constants")
+        x, scale = node.inputs[0], back.inputs[1]
+        assert x is not None and scale is not None
+        if x.dtype != scale.dtype or match.attr_int(back, "output_dtype", 0):
+            raise NearMiss("its scales have another type than what it is multiplied with")
         turned = match.attr_int(node, "transB", 0)
         if match.attr_int(back, "axis", 1) % 2 != turned:
             raise NearMiss("the blocks do not lie along the axis that is summed over")
         if match.attr_int(node, "transA", 0) or match.attr_float(node, "alpha", 1.0) != 1.0:
             raise NearMiss("it transposes or scales its input")
-        x, nodes, output = node.inputs[0], [back, node], node.outputs[0]
-        assert x is not None
+        nodes, output = [back, node], node.outputs[0]
         names = ["x", "w", "scale", "zero"][: 1 + len(back.inputs)]
         inputs = dict(zip(names, [x, *back.inputs], strict=True))
         if (bias := _inner_bias(node)) is not None:

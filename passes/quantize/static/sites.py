@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import onnx_ir as ir
 
 from optc import match
 from optc.passbase import Skip
+
+from . import foreign
 
 OPS = ("Conv", "Gemm", "MatMul")
 FEW_TERMS = 4  # of a sum: rounding the input takes longer than the products
@@ -56,22 +57,20 @@ class Site:
 
 
 def find(model: ir.Model) -> tuple[list[Site], list[Skip]]:
-    """All sites in graph order, and the nodes of these types that are none, with the reason."""
+    """All sites in graph order, and other nodes with products, with the reason why they are none."""
     sites: list[Site] = []
     skips: list[Skip] = []
-    for node in _candidates(model):
+    for node in model.graph.all_nodes():
+        if (told := foreign.why_not(node)) is not None:
+            skips.append(Skip(node.name or node.op_type, told))
+        if not match.is_op(node, *OPS, "ConvTranspose"):
+            continue
         reason = _why_not(node, model)
         if reason is None:
             sites.append(_site(node))
         elif reason:
             skips.append(Skip(node.name or node.op_type, f"left in float: {reason}"))
     return sites, skips
-
-
-def _candidates(model: ir.Model) -> Iterator[ir.Node]:
-    for node in model.graph.all_nodes():
-        if match.is_op(node, *OPS, "ConvTranspose"):
-            yield node
 
 
 def _why_not(node: ir.Node, model: ir.Model) -> str | None:

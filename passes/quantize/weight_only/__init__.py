@@ -14,7 +14,7 @@ import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 
-from optc import match
+from optc import kernel_rounding, match
 from optc.passbase import Context, Feeds
 from optc.passes.quantize.static.graph import Graph
 from optc.passes.quantize.static.sites import Site
@@ -125,6 +125,7 @@ def _dequantized(site: Site, blocks: Blocks, bits: int, group: int, graph: Graph
         graph.constant(_turned(blocks.scales, turned), f"{name}_scale"),
         graph.constant(_turned(blocks.zeros, turned).astype(dtype), f"{name}_zero"),
     ]
+    kernel_rounding.allow(inputs[0])
     back = graph.make(
         "DequantizeLinear",
         inputs,

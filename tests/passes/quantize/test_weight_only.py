@@ -60,6 +60,13 @@ def test_products_of_one_weight_share_its_codes_fused_or_not() -> None:
     assert ops(lowered).count("MatMulNBits") == 2
 
 
+def test_the_kernel_may_compute_in_int8_also_when_it_was_inlined_in_between() -> None:
+    text = "quantize{scheme=int4-weight}, fuse, quantize{scheme=int8-dynamic}, legalize"
+    model, _ = run(text, _model(BODIES["MatMul"]))
+    [kernel] = model.graph
+    assert kernel.attributes["accuracy_level"].as_int() == 4
+
+
 def test_weights_take_the_room_they_should() -> None:
     model, _ = run("quantize{scheme=int4-weight}, fuse, legalize", _model(BODIES["MatMul"]))
     size = sum(value.const_value.nbytes for value in model.graph.initializers.values())
