@@ -12,6 +12,8 @@ from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils import _pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from .because import Unsupported, reason_of
+
 Geometry = tuple[Any, ...]
 
 
@@ -27,6 +29,9 @@ class Analysis(fx.Interpreter):
         trains: a batch norm in training mode, or None.
         random: the first operator that draws random numbers, or None.
         narrowest: the float type with the fewest digits that any operator gave, or None.
+
+    Raises:
+        Unsupported: an operator does not run without data.
     """
 
     def __init__(self, module: fx.GraphModule, arguments: Sequence[Any], known: Collection[int] = ()) -> None:
@@ -41,8 +46,13 @@ class Analysis(fx.Interpreter):
         for index in known:
             if isinstance(fake := fakes[index], FakeTensor):
                 fake.constant = arguments[index]  # so that item() gives it
-        with mode, self._watch:
-            self.run(*fakes, enable_io_processing=False)
+        try:
+            with mode, self._watch:
+                self.run(*fakes, enable_io_processing=False)
+        except Exception as error:  # whatever an operator raises that does not run without data
+            if not self._watch.calls_operator:
+                raise
+            raise Unsupported(reason_of(error)) from error
         self.written = self._watch.written
         self.random = self._watch.random
         self.trains = self._watch.trains
@@ -86,6 +96,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self.calls_operator = False
         self.wrote = False
         self.written: set[int] = set()
         self.random: str | None = None
@@ -96,7 +107,9 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
+        self.calls_operator = True  # and still is when it raised
         result = func(*args, **kwargs)
+        self.calls_operator = False
         if not isinstance(func, torch._ops.OpOverload):
             return result  # a higher-order operator: what it calls comes by here as well
         self._note_writes(func, args, kwargs)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from optc.errors import OptcError, UserError
+from optc.ort_errors import ORT_FAILURES
 
 if TYPE_CHECKING:
     from .graph import Graph
@@ -34,14 +36,32 @@ def check_arguments(arguments: Iterable[Any]) -> None:
             raise Unsupported(f"a tensor is of the class {type(value).__name__}")
 
 
-def internal_error(error: Exception, graph: Graph) -> OptcError:
-    """What to raise instead of an error that is a defect of ours, chained with ``from error``."""
+def is_ours(error: Exception) -> bool:
+    """Whether the last code of torch or of optc that ran was ours, and so the error is a defect of ours.
+
+    What torch raises, also from C++ (RuntimeError), and what the runtime raises says what they cannot do.
+    """
+    while isinstance(error, RuntimeError) and isinstance(error.__cause__, Exception):
+        error = error.__cause__  # torch.fx wraps some kinds
+    if isinstance(error, (Unsupported, UserError, RuntimeError, *ORT_FAILURES)):
+        return False
+    frames = reversed(list(traceback.walk_tb(error.__traceback__)))
+    packages = (str(frame.f_globals.get("__name__")).partition(".")[0] for frame, _ in frames)
+    return next((package for package in packages if package in ("optc", "torch")), "optc") == "optc"
+
+
+def internal_error(what: str, error: Exception, graph: Graph) -> OptcError:
+    """What to raise instead of an error that is a defect of ours, chained with ``from error``.
+
+    Args:
+        what: failed, such as "a pass".
+    """
     lines = str(error).strip().splitlines() or [""]
     where = graph.where()
     return OptcError(
         "\n".join(
             [
-                f"a pass failed on a graph of {graph.operators()} operators",
+                f"{what} failed on a graph of {graph.operators()} operators",
                 f"  {type(error).__name__}: {lines[0]}",
                 *(f"  {note}" for note in getattr(error, "__notes__", ())),
                 *([f"  where: {where}"] if where else []),

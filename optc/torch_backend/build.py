@@ -16,7 +16,7 @@ from optc.errors import OptcError, UserError
 from optc.ort_errors import ORT_ERRORS, ORT_FAILURES
 
 from .alone import alone
-from .because import Unsupported, check_arguments, internal_error, reason_of
+from .because import Unsupported, check_arguments, internal_error, is_ours, reason_of
 from .cache import Cache, find_cache
 from .counts import COUNTERS
 from .executable import Executable
@@ -67,7 +67,7 @@ def build(graph: Graph, arguments: Sequence[Any], options: Options) -> Built:
     Raises:
         Unsupported: the graph must run in eager mode; the text says why.
         UserError: an option is wrong.
-        OptcError: a pass failed.
+        OptcError: planning, capturing or a pass failed. That is a defect, which eager mode must not hide.
     """
     cache = find_cache(options.cache)
     key = _key(graph, arguments, options) if cache is not None else None
@@ -149,8 +149,15 @@ def _plan(graph: Graph, arguments: Sequence[Any]) -> Plan:
 
     try:
         return make_plan(graph, Analysis(graph.module, arguments, graph.baked))
-    except Exception as error:  # whatever an operator raises that does not run without data
-        raise Unsupported(reason_of(error)) from error
+    except Exception as error:  # torch raises all kinds
+        raise _refusal("planning", error, graph) from error
+
+
+def _refusal(what: str, error: Exception, graph: Graph) -> Exception:
+    """What to raise for an error: a defect of ours is one, and eager mode must not hide it."""
+    if isinstance(error, Unsupported):
+        return error
+    return internal_error(what, error, graph) if is_ours(error) else Unsupported(reason_of(error))
 
 
 def _capture(graph: Graph, plan: Plan, arguments: Sequence[Any]) -> Captured:
@@ -163,7 +170,7 @@ def _capture(graph: Graph, plan: Plan, arguments: Sequence[Any]) -> Captured:
         with _exportable():
             captured = capture(module, module.example(arguments), dynamic_shapes=module.dynamic_shapes())
     except Exception as error:  # exporters raise all kinds
-        raise Unsupported(reason_of(error)) from error
+        raise _refusal("capturing", error, graph) from error
     found, expected = len(captured.model.graph.inputs), len(module.indices)
     if found != expected:
         raise OptcError(f"the captured graph has {found} inputs instead of {expected}")
@@ -196,7 +203,7 @@ def _compiled(graph: Graph, captured: Captured, options: Options) -> Callable[[P
     except _REFUSALS as error:
         raise Unsupported(reason_of(error)) from error
     except Exception as error:
-        raise internal_error(error, graph) from error
+        raise internal_error("a pass", error, graph) from error
     return partial(_emit, registry.find_target("cpu"), artifact.model, artifact.manifest.options)
 
 

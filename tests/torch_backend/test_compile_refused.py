@@ -13,7 +13,7 @@ from side_by_side import X, agree, same
 from torch import nn
 
 import optc
-from optc import driver
+from optc import driver, torch_backend
 from optc.ort_errors import ORT_FAILURES
 from optc.torch_backend import FallbackWarning, Stats, reset_stats, stats
 
@@ -131,6 +131,56 @@ def test_a_pass_that_fails_is_no_fallback(
     assert text in str(caught.value) and "defect of optc" in str(caught.value)
     assert "test_compile_refused.py" in str(caught.value)
     assert stats() == Stats()
+
+
+@pytest.mark.parametrize(
+    "place,stage",
+    [
+        pytest.param("optc.torch_backend.plan._Planner.plan", "planning", id="the plan"),
+        pytest.param("optc.torch_backend.analysis._Watch._note_writes", "planning", id="the analysis"),
+        pytest.param("optc.torch_backend.functional._body", "capturing", id="the module to capture"),
+        pytest.param("optc.capture.torch_model.to_ir", "capturing", id="the capture"),
+    ],
+)
+def test_our_own_errors_are_no_fallback(place: str, stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> Any:
+        raise KeyError("a node that is gone")
+
+    monkeypatch.setattr(place, fail)
+    compiled = torch.compile(lambda x: x * 2 + 1, backend="optc")
+    with torch.no_grad(), pytest.raises(optc.OptcError) as caught:
+        compiled(X)
+    assert not isinstance(caught.value, optc.UserError)
+    assert str(caught.value).startswith(f"{stage} failed on a graph of 2 operators")
+    assert "Error: " in str(caught.value) and "a node that is gone" in str(caught.value)
+    assert "defect of optc" in str(caught.value)
+    assert stats() == Stats()
+
+
+@pytest.mark.parametrize("error", [KeyError, TypeError, RuntimeError], ids=lambda error: error.__name__)
+def test_an_operator_that_does_not_run_without_data_falls_back(error: type[Exception]) -> None:
+    @torch.library.custom_op(f"optc_tests::needs_data_{error.__name__}", mutates_args=())
+    def needs_data(x: torch.Tensor) -> torch.Tensor:
+        return x.clone()
+
+    @needs_data.register_fake
+    def _(x: torch.Tensor) -> torch.Tensor:
+        if not torch.compiler.is_dynamo_compiling() and broken:
+            raise error("it wants the data")
+        return torch.empty_like(x)
+
+    broken = False
+    backend = torch_backend.optc
+
+    def late(module: Any, inputs: Any) -> Any:
+        nonlocal broken
+        compiled = backend(module, inputs)
+        broken = True  # dynamo itself has traced it
+        return compiled
+
+    with pytest.warns(FallbackWarning, match="Error: .*it wants the data"), torch.no_grad():
+        same(torch.compile(lambda x: needs_data(x) + 1, backend=late)(X), X + 1)
+    assert stats().fallbacks == 1
 
 
 def test_what_the_target_cannot_do_falls_back(monkeypatch: pytest.MonkeyPatch) -> None:
