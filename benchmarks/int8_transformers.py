@@ -1,21 +1,23 @@
-"""Dynamic int8, optc beside onnxruntime's quantize_dynamic: MiniLM-L6, BERT-base and ViT-B/16.
+"""Dynamic int8, optc beside onnxruntime's quantize_dynamic and NNCF: MiniLM-L6, BERT-base and ViT-B/16.
 
     python benchmarks/int8_transformers.py --keep build/int8-transformers [--only minilm] [--rounds 5]
 
 MiniLM has its trained weights and is judged on sentences; the other two have random weights and are judged
-by the relative error of their output. Sessions are bare, each in a process of its own, in turns.
+by the relative error of their output. Sessions are bare, each in a process of its own, in turns. NNCF is
+left out where it is not installed (benchmarks/requirements.txt).
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import bare
 import numpy as np
-import onnxruntime as ort
 import sentences
 import turns
 from rich.console import Console
@@ -135,7 +137,28 @@ def build(model: Model, folder: Path) -> dict[str, Path]:
                 gate=False,
                 output=folder / name,
             )
+    if importlib.util.find_spec("nncf") and importlib.util.find_spec("openvino"):
+        paths["OpenVINO + NNCF"] = folder / "nncf.xml"
+        if not paths["OpenVINO + NNCF"].exists():
+            nncf(plain, model.calibration, paths["OpenVINO + NNCF"])
     return {**paths, "float": plain}
+
+
+def nncf(plain: Path, calibration: list[dict[str, np.ndarray]], to: Path) -> None:
+    """NNCF's int8 for transformers: weights and activations, smoothed, with corrected biases."""
+    import nncf as compressor
+    import openvino
+
+    model = openvino.Core().read_model(plain)
+    names = [i.any_name for i in model.inputs]
+    samples = [{name: sample[name] for name in names} for sample in calibration]
+    made = compressor.quantize(
+        model,
+        compressor.Dataset(samples),
+        model_type=compressor.ModelType.TRANSFORMER,
+        subset_size=len(samples),
+    )
+    openvino.save_model(made, to, compress_to_fp16=False)
 
 
 def on_sentences(paths: Mapping[str, Path]) -> dict[str, dict[str, str]]:
@@ -158,10 +181,8 @@ def on_cases(paths: Mapping[str, Path], model: Model) -> dict[str, dict[str, str
 
 
 def _outputs(path: Path, model: Model) -> np.ndarray:
-    session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
-    names = [i.name for i in session.get_inputs()]
-    runs = [session.run(None, {name: case[name] for name in names})[0] for case in model.cases.values()]
-    return np.concatenate([run.ravel() for run in runs])
+    run = bare.program(path)
+    return np.concatenate([run(case)[0].ravel() for case in model.cases.values()])
 
 
 def _tokens(seq: int, names: tuple[str, ...], seed: int = 0) -> dict[str, np.ndarray]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import bare
 import numpy as np
-import onnxruntime as ort
 import prose
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "examples"))
@@ -25,11 +25,10 @@ def embeddings(path: Path) -> np.ndarray:
     """Of the judged sentences, one at a time: [sentences, 384], normalised."""
     import minilm
 
-    session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
-    names, found = [i.name for i in session.get_inputs()], []
+    run, found = bare.program(path), []
     for text in prose.sentences()[:JUDGED]:
         feeds = minilm.tokenize([text])
-        (hidden,) = session.run(None, {name: feeds[name] for name in names})
+        (hidden,) = run(feeds)
         found.append(minilm.pool(hidden, feeds["attention_mask"])[0])
     return np.array(found)
 

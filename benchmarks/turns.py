@@ -1,4 +1,4 @@
-"""Bare ONNX Runtime sessions in turns: each in a process of its own, ratios taken within a turn.
+"""Bare sessions of the runtimes in turns: each in a process of its own, ratios taken within a turn.
 
 So contestants never share a machine moment, a session or a thread pool, and a slow minute of the machine
 slows all of them.
@@ -18,27 +18,7 @@ from pathlib import Path
 import numpy as np
 from rich.table import Table
 
-WORKER = """
-import json, sys, time
-import numpy as np, onnxruntime as ort
-options = ort.SessionOptions()
-options.intra_op_num_threads = int(sys.argv[4])
-session = ort.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
-names, medians = [i.name for i in session.get_inputs()], []
-for file in json.loads(sys.argv[2]):
-    known = dict(np.load(file))
-    feeds = {name: known[name] for name in names}
-    end, times = time.perf_counter() + 0.3 * float(sys.argv[3]), []
-    while time.perf_counter() < end:
-        session.run(None, feeds)
-    end = time.perf_counter() + float(sys.argv[3])
-    while time.perf_counter() < end or len(times) < 10:
-        start = time.perf_counter()
-        session.run(None, feeds)
-        times.append(time.perf_counter() - start)
-    medians.append(float(np.median(times)))
-print(json.dumps(medians))
-"""
+WORKER = Path(__file__).with_name("bare.py")
 
 
 @dataclass(frozen=True)
@@ -83,7 +63,7 @@ def take(
         for turn in range(rounds):
             order = list(contestants)
             for name in order if turn % 2 == 0 else reversed(order):
-                told = ["-c", WORKER, contestants[name], json.dumps(files), seconds, threads]
+                told = [WORKER, contestants[name], json.dumps(files), seconds, threads]
                 done = subprocess.run([sys.executable, *map(str, told)], check=True, capture_output=True)
                 taken[name].append(json.loads(done.stdout))
     return Times({name: np.array(rows) for name, rows in taken.items()}, next(iter(contestants)))
