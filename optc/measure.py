@@ -22,6 +22,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from optc import student
+
 Clock = Callable[[], float]
 
 # A block of calls shorter than this is mostly timer and scheduler.
@@ -31,9 +33,6 @@ _MAX_ROUNDS = 200
 
 # A call longer than this needs no second warm-up, and two rounds of it say as much as can be paid for.
 _LONG_SECONDS = 0.1
-
-# 0.975 quantiles of Student's t, for 1, 2, ... degrees of freedom; the last one for more.
-_STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.16, 2.145)
 
 
 @dataclass(frozen=True)
@@ -126,8 +125,7 @@ def over_sessions(log_ratios: Sequence[float]) -> Ratio:
     mean, count = float(logs.mean()), len(logs)
     if count < 2:
         return Ratio(math.exp(mean), 0.0, math.inf, count)
-    quantile = _STUDENT[min(count - 1, len(_STUDENT)) - 1]
-    margin = quantile * float(logs.std(ddof=1)) / math.sqrt(count)
+    margin = student.quantile(count - 1) * float(logs.std(ddof=1)) / math.sqrt(count)
     return Ratio(math.exp(mean), math.exp(mean - margin), math.exp(mean + margin), count)
 
 

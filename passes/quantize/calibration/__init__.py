@@ -6,5 +6,6 @@ from .histogram import Histogram
 from .observe import observe
 from .probes import Distribution, Extremes, Mean, Probe
 from .ranges import RANGES
+from .reach import Reach
 
-__all__ = ["RANGES", "Distribution", "Extremes", "Histogram", "Mean", "Probe", "observe"]
+__all__ = ["RANGES", "Distribution", "Extremes", "Histogram", "Mean", "Probe", "Reach", "observe"]

@@ -14,7 +14,7 @@ from optc.passes.quantize.rows import inverse_power
 
 _MOST = 64  # samples whose ranges are kept one by one
 _TINY = 1e-20
-# Of the logarithm of the largest of R normal numbers: pi^2 / 8 for one, and about R ** -0.8 times that for more.
+# Variance of the logarithm of the largest of R normal numbers: pi^2 / 8 for one, for R about R ** -0.8 of it.
 _LOG_VARIANCE, _LOG_DECAY = 1.23, 0.8
 _UNSEEN_ROWS = 4.0  # of typical size, that every channel is given beside those that were seen
 
@@ -35,7 +35,7 @@ class Channels(Probe):
         self.rows = 0
 
     def nodes(self, value: ir.Value, opset: int) -> Sequence[New]:
-        """Ranges, and means over the rows of squares divided by powers and of reciprocal powers, and how many rows."""
+        """Ranges, means over rows of squares divided by powers and of reciprocal powers, number of rows."""
         square = New("Mul", (value, value), ir.DataType.FLOAT, value.shape)
         inverse = inverse_power(value, opset)
         share = New("Mul", (square, inverse), ir.DataType.FLOAT, value.shape)
@@ -82,9 +82,10 @@ class Channels(Probe):
     def magnitude(self) -> np.ndarray:
         """The largest absolute value that other rows may have in each channel, up to a common factor.
 
-        What a channel shows in a few rows is partly chance, and behind a Relu it may show nothing: dividing by
-        that would make other rows large. So channels are taken to differ only by as much as chance does not
-        explain (the shrinkage of empirical Bayes), and none to be far below the others before many rows said so.
+        What a channel shows in a few rows is partly chance, and behind a Relu it may show nothing: dividing
+        by that would make other rows large. So channels are taken to differ only by as much as chance does
+        not explain (the shrinkage of empirical Bayes), and none to be far below the others before many rows
+        said so.
         """
         found = np.maximum(self.high, -self.low).max(axis=0)
         typical = float(np.median(found[found > 0])) if (found > 0).any() else 1.0

@@ -9,10 +9,11 @@ import onnx_ir as ir
 
 from optc import match
 from optc.passbase import Context, Feeds
-from optc.passes.quantize.calibration import RANGES, Distribution, Extremes, observe
+from optc.passes.quantize.calibration import RANGES, Distribution, Reach, observe
 
 from .grid import Grid, activation_grid
-from .region import MOVING, Region
+from .limits import bounds
+from .region import LIMITING, MOVING, Region
 
 
 def seen(
@@ -20,22 +21,36 @@ def seen(
 ) -> dict[ir.Value, tuple[float, float]]:
     """The range that ``how`` (a name of ``RANGES``) chooses for each value; NaN where there is none.
 
-    The extremes are taken inside the graph; histograms only where they are needed.
+    The extremes are taken inside the graph; histograms only where they are needed. Ranges that differ between
+    samples get room for those that were not seen: what is cut off has no bound, what is rounded has.
     """
     by_name = {str(value.name): value for value in values}
-    extremes = {name: Extremes() for name in by_name}
+    extremes = {name: Reach() for name in by_name}
     histograms = {} if how == "minmax" else {name: Distribution() for name in by_name}
     probes = {name: [p for p in (extremes[name], histograms.get(name)) if p is not None] for name in by_name}
     observe(model, probes, samples, threads=ctx.threads, progress=ctx.progress)
     found = {}
     for name, value in by_name.items():
-        if not extremes[name].finite:
+        seen_here = extremes[name]
+        if not seen_here.finite:
             found[value] = (np.nan, np.nan)
-        elif name in histograms:
-            found[value] = RANGES[how](histograms[name].histogram, 256)
-        else:
-            found[value] = (float(extremes[name].low), float(extremes[name].high))
+            continue
+        low, high = float(seen_here.low), float(seen_here.high)
+        if name in histograms:
+            low, high = RANGES[how](histograms[name].histogram, 256)
+        found[value] = _widened(low, high, seen_here.beyond, value.producer())
     return found
+
+
+def _widened(
+    low: float, high: float, beyond: tuple[float, float], node: ir.Node | None
+) -> tuple[float, float]:
+    """The range with room at both ends, but not beyond the bounds of the Relu or Clip that makes it."""
+    least, most = bounds(node) if node is not None and node.op_type in LIMITING else (-np.inf, np.inf)
+    return (
+        max(low * beyond[0], least) if low < 0 else low,
+        min(high * beyond[1], most) if high > 0 else high,
+    )
 
 
 def constant_range(value: ir.Value) -> tuple[float, float]:

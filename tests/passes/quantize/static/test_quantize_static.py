@@ -156,18 +156,18 @@ def test_an_old_operator_set_is_left_alone_with_the_reason() -> None:
 def test_outputs_and_other_readers_keep_their_names_and_values() -> None:
     body = """(float[N,3,6,6] x) => (float[N,4,6,6] c, float[N,4,6,6] r, float[N,4,6,6] e) {
         c = Conv(x, w, b)  r = Relu(c)  e = Exp(c) }"""
-    outcome = quantized(parse(body, w=conv(4, 3, 1), b=floats(4)), images(3, 3, 6, 6))
+    outcome = quantized(parse(body, w=conv(4, 3, 1), b=floats(4)), images(12, 3, 6, 6))
     assert [value.name for value in outcome.model.graph.outputs] == ["c", "r", "e"]
     assert outcome.error.rel_l2 < 0.02
 
 
 @pytest.mark.parametrize("bounds", [(0.0, 6.0), (-1.0, 1.0), (0.5, 2.0)])
 def test_clips_that_a_grid_cannot_hold_stay(bounds: tuple[float, float]) -> None:
-    body = """(float[N,3,6,6] x) => (float[N,2,6,6] y) {
+    body = """(float[N,3,12,12] x) => (float[N,2,12,12] y) {
         c = Conv(x, w)  r = Clip(c, low, high)  y = Conv(r, v) }"""
     low, high = (np.array(bound, np.float32) for bound in bounds)
     model = parse(body, w=5 * conv(4, 3, 1), v=conv(2, 4, 1, seed=1), low=low, high=high)
-    outcome = quantized(model, images(3, 3, 6, 6))
+    outcome = quantized(model, images(12, 3, 12, 12))
     assert ("Clip" in outcome.ops()) == (bounds == (0.5, 2.0))
     assert outcome.error.rel_l2 < 0.02
 
