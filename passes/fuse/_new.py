@@ -106,12 +106,6 @@ def slice_last(x: Operand, start: int, stop: int, step: int = 1) -> Operand:
     return New("Slice", (x, *bounds), element_type(x), ir.Shape(size))
 
 
-def expand(x: Operand, sizes: Sequence[int]) -> Operand:
-    """``x`` with its dimensions of 1 repeated to ``sizes``; a size of 1 keeps the dimension."""
-    size = [old if new == 1 else new for old, new in zip(dims(x), sizes, strict=True)]
-    return New("Expand", (x, ints(*sizes)), element_type(x), ir.Shape(size))
-
-
 def add(x: Operand, y: Operand) -> Operand:
     """``x + y``."""
     return New("Add", (x, y), element_type(x), _broadcast(x, y))

@@ -208,6 +208,61 @@ def test_a_skip_over_the_whole_trunk_does_not_hide_the_blocks() -> None:
     assert [block.kind for block in find_blocks(model).blocks] == ["mlp"] * 4
 
 
+class Nested(nn.Module):
+    """Residual layers in two stages with a skip over each, and one over both."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList(LongSkip() for _ in range(2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = x
+        for stage in self.stages:
+            y = stage(y)
+        return x + y
+
+
+def test_skips_over_skips_over_the_blocks_are_levels_of_their_own() -> None:
+    model = exported(Nested(), (torch.zeros(3, WIDTH),))
+    found = find_blocks(model)
+    check_partition(model, found)
+    assert [block.kind for block in found.blocks] == ["mlp", "mlp"]
+    assert [len(stream) for stream in found.streams] == [3]
+
+
+WEIGHTS_COMPUTED = """<ir_version: 10, opset_import: ["": 20]>
+f (float[N,4] x) => (float[N,4] y) <float[4,2] a = {1,2,3,4,5,6,7,8}, float[2,4] b = {8,7,6,5,4,3,2,1}> {
+    w = MatMul(a, b)  v = Relu(w)
+    h = MatMul(x, v)  r = Relu(h)  m = Add(x, r)
+    i = MatMul(m, w)  s = Relu(i)  y = Add(m, s)
+}"""
+
+
+def test_what_is_computed_from_weights_alone_is_no_data() -> None:
+    """Low-rank or dequantized weights are products of constants, and no layers."""
+    model = ir.from_proto(onnx.parser.parse_model(WEIGHTS_COMPUTED))
+    found = find_blocks(model)
+    check_partition(model, found)
+    assert [(block.entry.name, block.exit.name) for block in found.blocks] == [("x", "m"), ("m", "y")]
+    assert [node.outputs[0].name for node in found.prologue] == ["w"]  # which both blocks read
+
+
+TWO_SHORT_TOWERS = """<ir_version: 10, opset_import: ["": 20]>
+f (float[N,2] x, float[N,2] z) => (float[N,2] y, float[N,2] u) <float[2,2] w = {1,2,3,4}> {
+    a = MatMul(x, w)  b = Add(x, a)  c = MatMul(b, w)  y = Add(b, c)
+    p = MatMul(z, w)  q = Add(z, p)  r = MatMul(q, w)  u = Add(q, r)
+}"""
+
+
+def test_two_towers_of_two_layers_each_are_both_found() -> None:
+    model = ir.from_proto(onnx.parser.parse_model(TWO_SHORT_TOWERS))
+    found = find_blocks(model)
+    check_partition(model, found)
+    assert sorted((block.entry.name, block.exit.name) for block in found.blocks) == [
+        ("b", "y"), ("q", "u"), ("x", "b"), ("z", "q"),
+    ]  # fmt: skip
+
+
 def test_a_plain_stack_is_cut_at_its_heavy_layers() -> None:
     net = nn.Sequential(
         nn.Conv2d(1, 2, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(2, 4, 3), nn.ReLU(), nn.MaxPool2d(2),

@@ -121,6 +121,18 @@ def test_integers_of_shape_tensors() -> None:
     assert shapes.constant_ints(values["narrow"]) is None
 
 
+@pytest.mark.parametrize("to", [6, 7], ids=["int32", "int64"])
+def test_a_cast_to_wide_integers_keeps_them(to: int) -> None:
+    values = inferred(
+        f"""g (float[B,S,6] x) => (y) <int64[1] tail = {{-1}}, int64[1] at = {{1}}> {{
+            s = Shape(x)  w = Cast<to = {to}>(s)  l = Cast<to = 7>(w)  n = Gather(l, at)
+            t = Concat<axis = 0>(tail, n)  y = Reshape(x, t)
+        }}"""
+    )
+    assert shapes.constant_ints(values["w"]) == ("B", "S", 6)
+    assert str(values["y"].shape[1]) == "S"
+
+
 def test_shape_that_an_exporter_computes() -> None:
     """`Where(Equal(shape, -1), ones, shape)`, as the TorchScript exporter writes expand(-1, n)."""
     values = inferred(

@@ -33,6 +33,15 @@ def test_unequal_nodes_stay(first: str, second: str) -> None:
     assert model.graph.num_nodes() == 3
 
 
+@pytest.mark.parametrize(("inputs", "left"), [("x", 1), ("x, r", 1), ("x, r, t", 2)])
+def test_dropouts_are_equal_unless_they_may_be_active(inputs: str, left: int) -> None:
+    body = f"""(float[3] x, float r, bool t) => (bool[3] y) {{
+        a, m = Dropout({inputs}) b, n = Dropout({inputs}) y = Xor(m, n) }}"""
+    model = parse(body)
+    simplify(model, feeds=[])
+    assert sum(node.op_type == "Dropout" for node in model.graph) == left
+
+
 def test_two_outputs_of_one_value() -> None:
     """Both outputs keep their names."""
     assert (
