@@ -9,6 +9,7 @@ from typing import Any, overload
 
 import numpy as np
 
+from optc import student
 from optc.difference import Comparison, difference
 from optc.passbase import Feeds
 
@@ -22,13 +23,15 @@ class Unseen:
 
     Attributes:
         rel_l2: pooled over the samples.
-        bound: that and two standard errors of it, taken from the spread between the samples; what other
-            data of the same kind will hardly exceed.
+        bound: that and what a 95% interval adds to it; what other data of the same kind will hardly exceed.
+        deviation: between the errors of single samples, those that calibration saw among them: of so few as
+            are kept back the spread says little.
     """
 
     rel_l2: float
     bound: float
     samples: int
+    deviation: float = 0.0
 
 
 class Part(Sequence[Feeds]):
@@ -61,20 +64,24 @@ def split(samples: Sequence[Feeds]) -> tuple[Sequence[Feeds], frozenset[int]]:
 
 @dataclass
 class Spread:
-    """Collects the errors of single samples and of all of them."""
+    """Collects the errors of single samples, and of those together that calibration did not see."""
 
     _pooled: Comparison = field(default_factory=Comparison)
     _single: list[float] = field(default_factory=list)
+    _unseen: int = 0
 
-    def add(self, expected: Mapping[str, Any], actual: Mapping[str, Any]) -> None:
+    def add(self, expected: Mapping[str, Any], actual: Mapping[str, Any], *, unseen: bool = True) -> None:
         """Adds one sample."""
-        self._pooled.add(expected, actual)
         self._single.append(difference(expected, actual).rel_l2)
+        if unseen:
+            self._pooled.add(expected, actual)
+            self._unseen += 1
 
     def result(self) -> Unseen | None:
-        """None without samples."""
-        if not self._single:
+        """None without samples that calibration did not see."""
+        if not self._unseen:
             return None
-        pooled, count = self._pooled.result().rel_l2, len(self._single)
-        spread = float(np.std(self._single, ddof=1)) / math.sqrt(count) if count > 1 else 0.0
-        return Unseen(pooled, pooled + 2 * spread, count)
+        pooled, every = self._pooled.result().rel_l2, len(self._single)
+        deviation = float(np.std(self._single, ddof=1)) if every > 1 else 0.0
+        margin = student.quantile(max(every - 1, 1)) * deviation / math.sqrt(self._unseen)
+        return Unseen(pooled, pooled + margin, self._unseen, deviation)

@@ -88,8 +88,8 @@ class Oracle:
                     feeds = self._samples[number]
                     expected, actual = padding.without(feeds, expected), padding.without(feeds, actual)
                 comparison.add(expected, actual)
-                if number in unseen:
-                    apart.add(expected, actual)
+                if unseen:
+                    apart.add(expected, actual, unseen=number in unseen)
         except ORT_ERRORS as error:
             raise VerifyError(f"the model no longer runs in ONNX Runtime: {_first_line(error)}") from error
         return comparison.result(), apart.result()

@@ -60,5 +60,19 @@ def test_the_bound_follows_the_spread_between_samples() -> None:
     assert found is not None and wide is not None
     assert found.rel_l2 == pytest.approx(0.1) and found.bound == pytest.approx(0.1)
     assert wide.rel_l2 == pytest.approx(np.sqrt(0.02)) and wide.samples == 4
-    assert wide.bound == pytest.approx(wide.rel_l2 + 2 * np.std([0, 0.2, 0, 0.2], ddof=1) / 2)
+    assert wide.bound == pytest.approx(wide.rel_l2 + 3.182 * np.std([0, 0.2, 0, 0.2], ddof=1) / 2)
     assert Spread().result() is None
+
+
+def test_samples_that_calibration_saw_tell_how_much_errors_differ() -> None:
+    """A single sample that was kept back has no spread of its own."""
+    found = Spread()
+    for number, error in enumerate((0.0, 0.2, 0.1)):
+        found.add({"y": np.ones(4)}, {"y": np.ones(4) + error}, unseen=number == 2)
+    result = found.result()
+    assert result is not None and result.samples == 1
+    assert result.rel_l2 == pytest.approx(0.1) and result.deviation == pytest.approx(0.1)
+    assert result.bound == pytest.approx(0.1 + 4.303 * 0.1)
+    seen_only = Spread()
+    seen_only.add({"y": np.ones(4)}, {"y": np.ones(4)}, unseen=False)
+    assert seen_only.result() is None
