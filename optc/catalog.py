@@ -96,6 +96,8 @@ def _render_target(item: Mapping[str, Any]) -> RenderableType:
     lowerings = Table("fused op", "becomes", "family", header_style="bold")
     for entry in item["lowerings"]:
         lowerings.add_row(entry["kind"], entry["name"], entry["family"])
+    for entry in item["layouts"]:
+        lowerings.add_row("(any program)", entry["name"], entry["family"])
     head = Text.from_markup(f"[bold]{escape(item['name'])}[/]  {escape(item['summary'])}")
     return Group(head, pipelines, lowerings, Text(f"usable on this machine: {item['usable_here']}"))
 
