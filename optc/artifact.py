@@ -138,6 +138,10 @@ class Artifact:
                 manifest of ours.
         """
         path = directory.resolve()
+        try:
+            path.exists()
+        except OSError as error:
+            raise UserError(f"the output cannot be there: {error.strerror}", where=str(directory)) from None
         if path.exists() and not path.is_dir():
             raise UserError("the output is a file, not a directory", where=str(directory), hint=_OTHER)
         if not path.parent.is_dir():

@@ -72,7 +72,7 @@ def compile_command(
         bool, typer.Option("--validate", help="Check every exact rewrite where it is applied.")
     ] = False,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads to run and measure with.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
     arch: Annotated[str | None, typer.Option(help="GPU architectures to compile for.", hidden=True)] = None,
     emit: Annotated[str | None, typer.Option(help="The form of the emitted program.", hidden=True)] = None,
     as_json: Json = False,
@@ -172,7 +172,7 @@ def bench(
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of every contestant.")] = None,
     sessions: Annotated[int, typer.Option(min=1, help="Fresh processes of each.")] = 7,
     seconds: Annotated[float, typer.Option(min=0.0, help="How long each is timed in a session.")] = 1.0,
-    seed: Annotated[int, typer.Option(help="Seed of random inputs, and of the order.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of random inputs, and of the order.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Time models side by side in fresh processes, and say whether a difference is more than noise."""
@@ -204,7 +204,7 @@ def bisect(
     calib: Annotated[str | None, typer.Option(help="Calibration data, as of `optc compile`.")] = None,
     decisions: Annotated[Path | None, typer.Option(help="An artifact whose gate decisions to use.")] = None,
     every: Annotated[bool, typer.Option("--every", help="Try rewrites one by one, not by halving.")] = False,
-    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Find the pass, and the rewrite inside it, with which the results first leave an error."""

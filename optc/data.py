@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from optc import npz
 from optc.errors import UserError
 from optc.passbase import Feeds
 from optc.spool import Spool
@@ -18,19 +18,7 @@ from optc.spool import Spool
 
 def load_feeds(path: Path) -> Feeds:
     """The arrays of an ``.npz`` file by name; nothing in it is unpickled."""
-    if not path.is_file():
-        raise UserError("the input file does not exist", where=str(path), hint="give an .npz file")
-    advice = "write it with numpy.savez(path, input_name=array)"
-    try:
-        archive = np.load(path, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise UserError("the input file is a single array without a name", where=str(path), hint=advice)
-        with archive:
-            return {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile):
-        # numpy's own words are not passed on: they advise to unpickle the file.
-        what = "the input file is not an .npz file of plain arrays"
-        raise UserError(what, where=str(path), hint=advice) from None
+    return dict(npz.load(path))
 
 
 def save_outputs(path: Path, outputs: Mapping[str, Any]) -> None:
@@ -41,7 +29,7 @@ def save_outputs(path: Path, outputs: Mapping[str, Any]) -> None:
                 f"the output {name!r} is not an array and does not fit into an .npz file",
                 hint="use optc.load(DIR).run(...) in Python",
             )
-    if path.is_dir() or not path.parent.is_dir():
+    if not path.parent.is_dir() or (path.exists() and not path.is_file()):
         raise UserError(
             "the outputs cannot be written there", where=str(path), hint="name a file in an existing folder"
         )
@@ -134,6 +122,13 @@ def _slices(arrays: Feeds, example: Feeds | None, any_batch: bool) -> Sequence[F
     sizes = {len(a) for a in arrays.values() if a.ndim}
     if len(sizes) != 1:
         raise UserError(f"the calibration arrays have different numbers of samples: {sorted(sizes)}")
+    for name, array in arrays.items():
+        rank = getattr(example[name], "ndim", array.ndim)
+        if array.ndim != rank:
+            what = f"the calibration data of {name!r} has {array.ndim} dimensions, and the input {rank}"
+            raise UserError(
+                what, hint="one array per input, of the input's rank, with the samples along axis 0"
+            )
     batched = [e for e in example.values() if getattr(e, "ndim", 0)]
     batch = len(batched[0]) if batched else 1
     total = sizes.pop()
@@ -160,5 +155,5 @@ def read_json(path: Path) -> Any:
     """The contents of a JSON file of an artifact."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise UserError(f"the file is not readable JSON: {error}", where=str(path)) from None

@@ -9,8 +9,8 @@ from typing import Any
 
 import onnx_ir as ir
 
-from optc import curve as curve_of
 from optc import (
+    checks,
     data,
     gate,
     gating,
@@ -24,6 +24,7 @@ from optc import (
     report,
     verify,
 )
+from optc import curve as curve_of
 from optc.allowance import Allowance
 from optc.artifact import Artifact
 from optc.capture import Captured, capture
@@ -127,6 +128,14 @@ def compile(
     """
     if (metric is None) != (max_drop is None):
         raise UserError("metric and max_drop belong together", hint="give both, or neither")
+    checks.numbers(
+        seed=seed,
+        threads=threads,
+        gate_seconds=gate_seconds,
+        curve_seconds=curve_seconds,
+        max_error=max_error,
+        max_drop=max_drop,
+    )
     request = Request(
         target=usable(registry.find_target(target)),
         pipeline=choose_pipeline(registry.find_target(target), pipeline, level, calibration),
@@ -150,6 +159,8 @@ def compile(
         curve_of.check(request.pipeline)
     if output is not None:
         Artifact.check_destination(Path(output))
+    if dump is not None:
+        checks.dump_directory(Path(dump))
     captured = (
         source
         if isinstance(source, Captured)

@@ -68,7 +68,7 @@ def read(directory: Path) -> Manifest:
             where=str(directory),
             hint="give the -o DIR of `optc compile`",
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"the manifest cannot be read: {error}", where=str(path), hint=_HINT) from error
     return _parsed(data, path)
 

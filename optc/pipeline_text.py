@@ -95,8 +95,12 @@ def _options(tokens: _Tokens) -> Iterator[tuple[str, str]]:
     if tokens.peek() != "{":
         return
     tokens.take("{")
+    seen = set[str]()
     while tokens.peek() != "}":
         key = tokens.take("the name of an option")
+        if key in seen:
+            raise UserError(f"the option {key!r} is given twice", where=tokens.text, hint="give it once")
+        seen.add(key)
         tokens.take("=")
         value = tokens.take("a value")
         yield key, re.sub(r"\\(.)", r"\1", value[1:-1]) if value.startswith('"') else value

@@ -170,6 +170,16 @@ def test_dump_writes_a_listing_per_pass(model: Path, tmp_path: Path) -> None:
         (["diff", "{model}", "missing.onnx"], "missing.onnx"),
         (["passes", "fues"], "did you mean 'fuse'"),
         (["targets", "cpux"], "did you mean 'cpu'"),
+        (["compile", "{model}", "-o", "out", "--pipeline", "simplify{fold-limit=-1}"], "at least 0"),
+        (["compile", "{model}", "-o", "out", "--pipeline", "cast{to=fp16, to=bf16}"], "given twice"),
+        (["compile", "{model}", "-o", "out", "--seed", "-1"], "--seed"),
+        (["compile", "{model}", "-o", "out", "--gate-seconds", "-3"], "gate_seconds=-3"),
+        (["compile", "{model}", "-o", "out", "--gate-seconds", "nan"], "gate_seconds=nan"),
+        (["compile", "{model}", "-o", "out", "--max-error", "nan"], "max_error=nan"),
+        (["compile", "{model}", "-o", "out", "--max-error", "-1"], "max_error=-1"),
+        (["compile", "{model}", "-o", "o" * 300], "too long"),
+        (["compile", "{model}", "-o", "out", "--dump", "{model}"], "listings"),
+        (["compile", "{model}", "-o", "out", "--dump", "{model}/dump"], "listings"),
     ],
 )
 def test_user_errors(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import struct
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +12,7 @@ import pytest
 import torch
 
 import optc
-from optc import data
+from optc import data, npz
 from optc.errors import UserError
 
 
@@ -34,6 +37,34 @@ def test_objects_are_not_unpickled(tmp_path: Path) -> None:
     np.savez(path, x=np.array([{"a": 1}], dtype=object))
     with pytest.raises(UserError, match="plain arrays"):
         data.load_feeds(path)
+
+
+def test_claims_are_not_believed(tmp_path: Path) -> None:
+    """An array of 16 TB in a file of 200 bytes, and a header that is code."""
+    for header, message in (
+        ("{'descr': '<f4', 'fortran_order': False, 'shape': (1099511627776, 4), }", "larger than the memory"),
+        ("{'descr': __import__('os').abort(), 'fortran_order': False, 'shape': (1,), }", "plain arrays"),
+    ):
+        data_of = b"\x93NUMPY\x01\x00" + struct.pack("<H", 118) + header.ljust(117).encode() + b"\n"
+        with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+            archive.writestr("x.npy", data_of + bytes(64))
+        with pytest.raises(UserError, match=message):
+            data.load_feeds(tmp_path / "x.npz")
+
+
+def test_files_that_unpack_to_more_than_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.savez_compressed(tmp_path / "x.npz", x=np.zeros(4000))
+    assert data.load_feeds(tmp_path / "x.npz")["x"].size == 4000
+    monkeypatch.setattr(npz, "physical_memory", lambda: 30_000)
+    with pytest.raises(UserError, match="more than the memory"):
+        data.load_feeds(tmp_path / "x.npz")
+
+
+def test_devices_are_not_replaced_by_outputs(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match="cannot be written there"):
+        data.save_outputs(tmp_path / "pipe", {"y": np.ones(2)})
+    assert (tmp_path / "pipe").is_fifo()
 
 
 def test_a_single_array_has_no_name(tmp_path: Path) -> None:
@@ -66,6 +97,7 @@ def test_calibration_is_sliced_to_the_captured_batch() -> None:
     [
         ({"z": np.zeros((4, 3))}, "inputs are"),
         ({"x": np.zeros((1, 3))}, "do not fill one batch"),
+        ({"x": np.zeros((4,))}, "1 dimensions, and the input 2"),
         ([], "empty"),
         ([3], "dicts of arrays"),
     ],

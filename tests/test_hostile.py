@@ -271,6 +271,7 @@ CASES: dict[str, tuple[Callable[[], onnx.ModelProto], tuple[str, ...]]] = {
         lambda: model(Node("Relu", ["x"], ["y"]), imports=[("", 20), ("ai.onnx", 13)]),
         ("imported as version 20 and as 13",),
     ),
+    "no opset": (lambda: model(Node("Relu", ["x"], ["y"]), imports=[]), ("imports no operator set",)),
     "absurd opset": (lambda: model(Node("Relu", ["x"], ["y"]), imports=[("", -3)]), ("-3",)),
     "operator newer than ONNX Runtime": (
         lambda: model(Node("SwiGLU", ["x", "x"], ["y"], name="gate"), imports=[("", 28)]),

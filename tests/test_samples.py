@@ -8,6 +8,7 @@ import pytest
 
 from optc.analysis import shapes
 from optc.capture.samples import random_feeds
+from optc.errors import UserError
 
 HEAD = '<ir_version: 10, opset_import: ["" : 20]>'
 
@@ -84,3 +85,9 @@ def test_input_with_a_default_is_left_to_it() -> None:
     default.const_value = ir.tensor(np.ones(2, np.float32), name="w")
     model.graph.register_initializer(default)
     assert list(random_feeds(model, 0)[0][0]) == ["x"]
+
+
+def test_inputs_larger_than_the_memory_are_refused() -> None:
+    """A declared shape costs nothing to write down."""
+    with pytest.raises(UserError, match="1,000,000,000,000,000 elements"):
+        feeds("g (float[100000000,10000000] x) => (y) { y = Relu(x) }")

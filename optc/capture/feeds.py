@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import zipfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,24 +12,6 @@ import onnx_ir as ir
 from optc.errors import UserError
 
 from .captured import Feeds
-
-
-def load_npz(path: Path) -> Feeds:
-    """The arrays of an .npz file by name; nothing in it is unpickled.
-
-    Raises:
-        UserError: it cannot be read as one.
-    """
-    hint = "write it with numpy.savez(path, input_name=array, ...)"
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            if not isinstance(arrays, np.lib.npyio.NpzFile):
-                raise UserError(
-                    "the file holds a single array, not one per input", where=str(path), hint=hint
-                )
-            return {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
-        raise UserError(f"the inputs cannot be read: {error}", where=str(path), hint=hint) from error
 
 
 def positional(names: Sequence[str], example_inputs: Any) -> Feeds:

@@ -9,10 +9,11 @@ from typing import Any
 import onnx
 import onnx_ir as ir
 
+from optc import npz
 from optc.errors import UserError
 
 from .captured import Captured
-from .feeds import checked, load_npz, positional
+from .feeds import checked, positional
 from .signature import Signature
 
 Progress = Callable[[Iterable[Any], str], Iterable[Any]]
@@ -49,7 +50,7 @@ def capture(
     sources: Iterable[Any] = [source] if progress is None else progress([source], "capture")
     [captured] = [_dispatch(item, example_inputs, dynamic_shapes, seed, inputs is None) for item in sources]
     if inputs is not None:
-        given = load_npz(Path(inputs)) if isinstance(inputs, (str, Path)) else dict(inputs)
+        given = npz.load(Path(inputs)) if isinstance(inputs, (str, Path)) else dict(inputs)
         captured.examples[:1] = [checked(captured.model, given)]
         captured.examples_note = "given"
     return captured

@@ -30,6 +30,8 @@ _LOOKS_LIKE: tuple[tuple[int, bytes, str, str], ...] = (
     (0, b"GGUF", "a GGUF file", "export the model to ONNX"),
     (0, b"version https://git-lfs", "a Git LFS pointer", "fetch the real file with `git lfs pull`"),
     (0, b"{", "JSON", "pass the binary .onnx file"),
+    (0, b"<ir_version", "the text form of a model", "save it in binary form (onnx.save)"),
+    (0, b"<\n   ir_version", "the text form of a model", "save it in binary form (onnx.save)"),
     (0, b"<", "XML or HTML", "pass the binary .onnx file; a download may have failed"),
     (0, b"ir_version", "the text form of a model", "save it in binary form (onnx.save)"),
 )

@@ -80,6 +80,9 @@ def _finished(model: ir.Model, where: str, ir_version: int) -> ir.Model:
     if ir_version < 4:
         _drop_listed_initializers(model)
     _unknown_dims(model)
+    if not model.opset_imports and len(model.graph):
+        hint = "say which version of the operators it was written for; export the model again"
+        raise InvalidModel("the model imports no operator set", where=where, hint=hint)
     opset.add_missing_imports(model)
     _name_nodes(model)
     _sort(model, where)

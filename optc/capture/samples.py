@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
+from optc import npz
 from optc.errors import UserError
 
 Feeds = dict[str, Any]  # graph input name -> ndarray, list (sequence) or None (optional)
@@ -15,6 +17,7 @@ Feeds = dict[str, Any]  # graph input name -> ndarray, list (sequence) or None (
 _BATCH = 2
 _EXTENTS = (8, 16, 32, 64, 128, 224)  # tried in turn for dims that are not a batch
 _SEQUENCE_LENGTH = 2
+_SAMPLE_BYTES = 8  # per element, while it is drawn
 # Ops that an index passes through on its way to a lookup without becoming another number.
 _PASSES_INDEX = frozenset(
     {"Cast", "Identity", "Unsqueeze", "Squeeze", "Reshape", "Flatten", "Expand", "Slice"}
@@ -107,6 +110,7 @@ def _sample(
         return [_sample(value, declared.elem_type, shape, extents, rng) for _ in range(_SEQUENCE_LENGTH)]
     dtype = ir.DataType.FLOAT if declared is None else declared.dtype
     sizes = tuple(_size(dim, extents) for dim in shape or ())
+    _check_size(value, sizes)
     if dtype == ir.DataType.STRING:
         return rng.choice(np.array(["one", "two", "three"], dtype=object), size=sizes)
     if dtype == ir.DataType.BOOL:
@@ -118,6 +122,13 @@ def _sample(
     bound = _index_bound(value)
     numbers = np.ones(sizes, np.int64) if bound is None else rng.integers(0, bound, sizes)
     return np.asarray(numbers).astype(dtype.numpy())
+
+
+def _check_size(value: ir.Value, sizes: tuple[int, ...]) -> None:
+    if math.prod(sizes) * _SAMPLE_BYTES > npz.physical_memory():
+        what = f"no example can be made of an input of {math.prod(sizes):,} elements"
+        hint = "correct the declared shape, or make its large dimensions dynamic"
+        raise UserError(what, where=f"input {value.name!r} {list(sizes)}", hint=hint)
 
 
 def _size(dim: int | ir.SymbolicDim, extents: Mapping[str, int]) -> int:

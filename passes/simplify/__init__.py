@@ -12,6 +12,7 @@ from typing import ClassVar
 
 import onnx_ir as ir
 
+from optc.errors import UserError
 from optc.passbase import Context, Pass, Report, Skip, option
 
 from . import (
@@ -61,6 +62,12 @@ class Simplify(Pass):
     name: ClassVar[str] = "simplify"
 
     fold_limit: int = option(1 << 20, "bytes by which a folded result may be larger than what it replaces")
+
+    def __post_init__(self) -> None:
+        if self.fold_limit < 0:
+            raise UserError(
+                f"fold-limit={self.fold_limit} is out of range", where=self.name, hint="at least 0"
+            )
 
     def run(self, model: ir.Model, ctx: Context) -> Report:
         outputs = [value.shape for value in model.graph.outputs]
