@@ -208,3 +208,13 @@ def test_large_graph_with_a_value_that_everything_reads() -> None:
         value.name, value.dtype, value.shape = f"v{index}", ir.DataType.FLOAT, ir.Shape([4])
     model = ir.Model(ir.Graph([x], [value], nodes=nodes, opset_imports={"": 20}, name="g"), ir_version=10)
     assert verify.check(model) == []
+
+
+def test_the_message_counts_what_else_is_wrong() -> None:
+    model = chain()
+    for node in model.graph:
+        node.op_type = f"No{node.op_type}"
+    count = len(verify.check(model))
+    assert count > 1
+    with pytest.raises(VerifyError, match=rf"after pass 'fuse': .*\n(.*\n)*\.\.\. and {count - 1} more"):
+        verify.verify(model, after="fuse")

@@ -42,6 +42,18 @@ def test_dropouts_are_equal_unless_they_may_be_active(inputs: str, left: int) ->
     assert sum(node.op_type == "Dropout" for node in model.graph) == left
 
 
+def test_strings_in_attributes_are_not_compared() -> None:
+    """Their tensors have no bytes to compare; nodes that hold them stay."""
+    tensors = '<keys_tensor = string[1] {"a"}, values_tensor = int64[1] {1}>'
+    body = f"""(string[2] x) => (int64[2] y) {{
+        a = ai.onnx.ml.LabelEncoder {tensors} (x)
+        b = ai.onnx.ml.LabelEncoder {tensors} (x)
+        y = Add(a, b) }}"""
+    model = parse(body, imports=', "ai.onnx.ml": 4')
+    simplify(model, feeds=[])
+    assert model.graph.num_nodes() == 3
+
+
 def test_two_outputs_of_one_value() -> None:
     """Both outputs keep their names."""
     assert (

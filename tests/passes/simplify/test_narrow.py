@@ -28,6 +28,7 @@ def test_expand_through_several_nodes() -> None:
         ("y = Add(x, e) z = ReduceSum<keepdims=0>(e)", ", float z"),  # a sum counts the copies
         ("y = Add(x, e) z = Neg(e)", ", float[B,S] z"),  # an output has a shape of its own
         ("n = Neg(e) y = Add(n, k)", ""),  # nothing else makes it wide
+        ("s = Softmax<axis=0>(e) y = Add(x, s)", ""),  # it shares one among the copies
     ],
 )
 def test_a_reader_that_sees_the_shape(rest: str, out: str) -> None:
