@@ -49,13 +49,6 @@ def test_split_and_merge_are_folded_in() -> None:
     assert_same(before, after, [random_feeds(before, SIZES), random_feeds(before, {"b": 0, "s": 5, "t": 7})])
 
 
-def test_axes_that_no_atom_fills_are_not_regrouped() -> None:
-    """Axes of length 1 may vanish, but two axes of unknown length cannot come from them."""
-    one = _layout.Atom("b", 1)
-    assert _layout.regroup([one, one], [ir.SymbolicDim("x"), ir.SymbolicDim("y")]) is None
-    assert _layout.regroup([one, one], []) == []
-
-
 def test_the_mask_stays_as_it_is() -> None:
     """A mask of [batch, 1, 1, keys] is passed on, a fully masked row gives NaN as before."""
     body = PLAIN.replace("Softmax <axis = -1> (scaled)", "Softmax <axis = -1> (masked)").replace(
@@ -70,17 +63,22 @@ def test_the_mask_stays_as_it_is() -> None:
     assert_same(before, after, [feeds])
 
 
-def test_a_scale_before_the_split_is_taken_in() -> None:
+@pytest.mark.parametrize(
+    ("attention", "scale"),
+    [(PLAIN, 0.16), (PLAIN.replace("Mul (product, scale)", "Identity (product)"), 0.4)],
+    ids=["beside another", "alone"],
+)
+def test_a_scale_before_the_split_is_taken_in(attention: str, scale: float) -> None:
     """Scaled projections, as in `q_proj(x) * scaling`."""
     split = SPLIT.format("q").replace("(q_in, split)", "(q_scaled, split)")
-    text = "q_scaled = Mul (q_in, scale)" + split + SPLIT.format("k") + SPLIT.format("v") + PLAIN + MERGE
+    text = "q_scaled = Mul (q_in, scale)" + split + SPLIT.format("k") + SPLIT.format("v") + attention + MERGE
     inputs = "float[b, s, 24] q_in, float[b, t, 24] k_in, float[b, t, 24] v_in"
     constants = "int64[4] split = {0, 0, 4, 6}, int64[3] merge = {0, 0, 24}, " + SCALE
     options = {"inputs": inputs, "outputs": "float[b, s, 24] y", "constants": constants}
     before, after = (model(text, **options) for _ in range(2))
     fuse(after)
     assert ops(after) == ["MultiHeadAttention"]
-    assert facts(call(after))["scale"] == pytest.approx(0.16)
+    assert facts(call(after))["scale"] == pytest.approx(scale)
     assert_same(before, after, [random_feeds(before, SIZES)])
 
 
@@ -107,6 +105,8 @@ REGROUPED = [
     ([4, 6], [8, 3], None),
     (["b", 4, "s", 6], ["x", "z", 6], None),
     (["b", "s"], ["x", "z"], None),
+    ([1, 1], ["x", "z"], None),
+    ([1, 1], [], []),
 ]
 
 

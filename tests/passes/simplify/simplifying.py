@@ -59,15 +59,16 @@ def simplify(
     rtol: float = 0.0,
     **options: Any,
 ) -> Outcome:
-    """Simplifies in place; checks every rewrite, interface, numbers (bit for bit) and idempotence."""
+    """Simplifies in place; checks every rewrite, interface, numbers (bit for bit), idempotence and report."""
     plain = ir.to_proto(model).SerializeToString()
-    interface = _interface(model)
+    interface, nodes = _interface(model), _nodes(model)
     runs = list(feeds) if feeds is not None else [_random_feeds(model, size) for size in sizes]
     trail = Trail(watchers=(Validator(runs),))
     report = run_pass(Simplify(**options), model, Context(target=TARGET, trail=trail))
     assert _interface(model) == interface
     proto = ir.to_proto(model)
     onnx.checker.check_model(proto)
+    assert report.changed or _nodes(model) == nodes
     before, after = _session(plain), _session(proto.SerializeToString())
     for fed in runs:
         for expected, found in zip(before.run(None, fed), after.run(None, fed), strict=True):
@@ -97,6 +98,13 @@ def assert_same(expected: Any, found: Any, rtol: float) -> None:
 def _interface(model: ir.Model) -> list[tuple[str | None, Any, str]]:
     values = (*model.graph.inputs, *model.graph.outputs)
     return [(value.name, value.type, str(value.shape)) for value in values]
+
+
+def _nodes(model: ir.Model) -> list[tuple[str, list[str | None], list[str | None]]]:
+    return [
+        (node.op_type, [v and v.name for v in node.inputs], [v.name for v in node.outputs])
+        for node in model.graph
+    ]
 
 
 def _session(model: bytes) -> ort.InferenceSession:
