@@ -16,6 +16,7 @@ import numpy as np
 import onnx_ir as ir
 
 from optc import match
+from optc.newnode import New
 from optc.passbase import Context, Feeds
 from optc.passes.quantize.calibration import Extremes, observe
 from optc.passes.quantize.static import shift
@@ -25,6 +26,7 @@ from optc.passes.quantize.static.sites import Site
 from .groups import Group, groups_of
 
 _WORTH_IT = 0.8  # of the range of all channels must be left at most
+_FEWEST = 16  # rows: one channel of one row has no range, and its middle is chance
 
 
 def recentre(model: ir.Model, sites: Sequence[Site], samples: Iterable[Feeds], ctx: Context) -> int:
@@ -35,17 +37,35 @@ def recentre(model: ir.Model, sites: Sequence[Site], samples: Iterable[Feeds], c
         samples: what the ranges of channels are learned from.
     """
     groups = [group for group in groups_of(sites) if _addend(group) is not None and _is_free(group)]
-    probes = {str(group.data.name): Extremes(-1) for group in groups}
+    probes = {str(group.data.name): _Range() for group in groups}
     asked = {name: [probe] for name, probe in probes.items()}
     observe(model, asked, samples, threads=ctx.threads, progress=ctx.progress)
     graph, count = Graph(model), 0
     for group in groups:
         seen = probes[str(group.data.name)]
-        if seen.finite and seen.low.ndim == 1 and _gain(seen.low, seen.high) < _WORTH_IT:
+        if seen.finite and seen.rows >= _FEWEST and _gain(seen.low, seen.high) < _WORTH_IT:
             _move(group, (seen.low + seen.high) / 2, graph)
             count += 1
     graph.drop_unused()
     return count
+
+
+class _Range(Extremes):
+    """The extremes of each channel (last axis), and in how many rows they were seen."""
+
+    def __init__(self) -> None:
+        super().__init__(-1)
+        self.rows = 0
+
+    def nodes(self, value: ir.Value, opset: int) -> Sequence[New]:
+        """Besides the extremes, the number of elements."""
+        return [*super().nodes(value, opset), New("Size", (value,), ir.DataType.INT64, ir.Shape([]))]
+
+    def update(self, arrays: Sequence[np.ndarray]) -> None:
+        """Adds one sample."""
+        low, high, size = arrays
+        super().update([low, high])
+        self.rows += int(size) // max(low.size, 1)
 
 
 def _gain(low: np.ndarray, high: np.ndarray) -> float:

@@ -94,3 +94,10 @@ def test_where_it_would_not_be_exact_or_free_nothing_changes(body: str) -> None:
 def test_channels_that_lie_around_zero_stay() -> None:
     made = model(FORMS["affine"].replace("beta", "gamma"))
     assert moved(made) == 0
+
+
+def test_a_few_rows_do_not_tell_where_the_middle_is() -> None:
+    made, ctx = model(FORMS["affine"]), Context(target=registry.find_target("cpu"))
+    rows = [{"x": RNG.standard_normal((2, 1, 64)).astype(np.float32)} for _ in range(8)]
+    assert recentre(made, find(made)[0], rows[:7], ctx) == 0
+    assert recentre(made, find(made)[0], rows, ctx) == 1
