@@ -71,6 +71,23 @@ def test_where_folding_would_be_seen_a_node_divides(body: str) -> None:
     np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
 
 
+@pytest.mark.parametrize("turned", [0, 1])
+@pytest.mark.parametrize("bias", ["", ", beta"])
+def test_factors_fold_into_a_gemm_whichever_way_its_weight_lies(turned: int, bias: str) -> None:
+    body = f"""(float[7,16] x) => (float[7,16] y) {{
+        p = Gemm <transB = {turned}> (x, large{bias})  r = Relu(p)  y = MatMul(r, w) }}"""
+    large = V * LARGE
+    constants = {"large": large.T.copy() if turned else large, "w": W, **({"beta": BETA} if bias else {})}
+    before, after = (parse(body, **constants) for _ in range(2))
+    shapes.infer(after)
+    samples = [{"x": sample["x"][0]} for sample in SAMPLES]
+    last = [site for site in find(after)[0] if site.data.name == "r"]
+    done = smooth(after, last, samples, Context(target=registry.find_target("cpu")))
+    assert (done.folded, done.multiplied) == (1, 0)
+    expected, actual = (oracle.run(m, samples[0])["y"] for m in (before, after))
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+
+
 def test_int8_behind_a_large_channel_loses_much_less() -> None:
     body = f"{NORM}  y = MatMul(n, w)"
     expected = oracle.run(_model(body), SAMPLES[0])["y"]
