@@ -253,13 +253,21 @@ def targets(
 
 
 def _print(data: Any, as_json: bool, rendered: Any) -> None:
-    if as_json:
-        sys.stdout.write(json.dumps(data, indent=1, default=str) + "\n")
-        return
     from rich.console import Console
 
-    # A pipe has no width of its own; 100 columns keep tables whole when the output is kept in a file.
-    Console(width=None if sys.stdout.isatty() else 100).print(rendered())
+    try:
+        if as_json:
+            sys.stdout.write(json.dumps(data, indent=1, default=str) + "\n")
+        else:
+            # A pipe has no width of its own; 100 columns keep tables whole when the output is kept in a file.
+            Console(width=None if sys.stdout.isatty() else 100).print(rendered())
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        # What is left in the buffer would fail again when the interpreter closes it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise UserError(f"the output cannot be written: {error.strerror}", where="stdout") from None
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -109,6 +109,18 @@ def test_python_runs_the_package_as_the_command() -> None:
     assert "Usage: optc" in done.stdout
 
 
+@pytest.mark.parametrize("options", [[], ["--json"]], ids=["table", "json"])
+def test_a_full_disk_behind_stdout(options: list[str]) -> None:
+    """`optc passes > full`: a message, not a traceback."""
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "optc", "passes", *options], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert done.returncode == 2
+    assert done.stderr.startswith("optc: error: the output cannot be written: No space left")
+    assert "Traceback" not in done.stderr
+
+
 def test_the_report_follows_its_schema(model: Path, tmp_path: Path) -> None:
     run_command(["compile", str(model), "-o", str(tmp_path / "out"), "--no-gate"])
     report = json.loads((tmp_path / "out" / "report.json").read_text())

@@ -11,7 +11,7 @@ from optc import match
 from optc.newnode import Operand
 from optc.rewrite import NearMiss
 
-from . import _frame, _mask, _new
+from . import _frame, _grid, _mask, _new
 from ._scale import known_number
 from ._scores import Step, Way
 
@@ -25,7 +25,7 @@ class Reading:
     ``scales`` are numbers by the place where they are multiplied (``scores``, or ``inner`` after a cast),
     ``row_factor`` is what scores were multiplied by that does not depend on the key. ``mask_kind`` is the
     element type in which masks were applied. ``cap`` is c where the scores, with ``scales`` applied, became
-    c * tanh of them.
+    c * tanh of them. ``grid`` is there while the scores are seen as one.
     """
 
     kind: ir.DataType
@@ -38,13 +38,13 @@ class Reading:
     events: list[_mask.Event] = field(default_factory=list)
     mask_kind: ir.DataType | None = None
     cap: float | None = None
+    grid: _grid.Grid | None = None
 
 
 def frames(way: Way) -> list[list[_frame.Dim]]:
     """The leading axes of the scores after each step that changes them."""
-    return [
-        _frame.leading(step.node.outputs[0], "scores") for step in way.steps if step.node.op_type in _VIEWS
-    ]
+    views = [step.node for step in way.steps if step.node.op_type in _VIEWS]
+    return [_frame.leading(view.outputs[0], "scores") for view in views if _grid.entered(view) is None]
 
 
 def read(way: Way, q: Operand, axes: Sequence[_frame.Dim]) -> Reading:
@@ -59,6 +59,9 @@ def read(way: Way, q: Operand, axes: Sequence[_frame.Dim]) -> Reading:
 
 
 def _step(reading: Reading, step: Step) -> None:
+    if reading.grid is not None:
+        _in_grid(reading, reading.grid, step)
+        return
     match step.node.op_type:
         case "Identity":
             return
@@ -68,6 +71,9 @@ def _step(reading: Reading, step: Step) -> None:
         case "Cast":
             _cast(reading, step)
         case "Reshape" | "Squeeze" | "Unsqueeze":
+            if (grid := _grid.entered(step.node)) is not None:
+                reading.grid = grid
+                return
             if not _frame.regroups(step.node):
                 raise NearMiss("the scores are reshaped before the softmax")
             reading.frame = _frame.leading(step.node.outputs[0], "scores")
@@ -130,7 +136,7 @@ def _row_factor(reading: Reading, step: Step) -> None:
     reading.row_factor = _frame.term(other, reading.frame, reading.axes, reading.q)
 
 
-def _term(reading: Reading, value: ir.Value | None) -> Operand:
+def _term(reading: Reading, value: Operand | None) -> Operand:
     if value is None or value.shape is None:
         raise NearMiss("the rank of a mask is not known")
     if reading.mask_kind not in (None, reading.kind):
@@ -142,6 +148,18 @@ def _term(reading: Reading, value: ir.Value | None) -> Operand:
 def _add(reading: Reading, step: Step) -> None:
     added = _term(reading, step.other)
     reading.events.append(_mask.Added(_new.negate(added) if step.node.op_type == "Sub" else added))
+
+
+def _in_grid(reading: Reading, grid: _grid.Grid, step: Step) -> None:
+    if step.node.op_type == "Add":
+        grid.add(step.other)
+        return
+    if step.node.op_type != "Reshape":
+        raise NearMiss("the scores are reshaped before the softmax")
+    bias = grid.flattened(step.node.outputs[0])
+    reading.grid = None
+    if bias is not None:
+        reading.events.append(_mask.Added(_term(reading, bias)))
 
 
 def _fill(reading: Reading, step: Step) -> None:
