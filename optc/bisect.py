@@ -14,7 +14,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from optc import data, driver, gating, manifest, observers, oracle, registry, verify
+from optc import data, driver, gating, manifest, observers, oracle, prepare, registry, verify
 from optc.bisect_view import render
 from optc.capture import capture
 from optc.errors import UserError, VerifyError
@@ -89,8 +89,8 @@ def bisect_data(
     compare = observers.Compare(calibrating or captured.examples)
     compare.start(captured.model)
     judge = Judge(captured.model, compare.oracle)
-    driver.raise_opset(captured, chosen, compare)
-    driver.compute_in_single(captured, chosen, compare)
+    prepare.raise_opset(captured, chosen, compare)
+    prepare.compute_in_single(captured, chosen, compare)
     rows, culprit = first_pass(
         (*steps, registry.find_pass("legalize")()), captured.model, ctx, judge, max_error
     )

@@ -14,12 +14,11 @@ from optc import (
     data,
     gate,
     gating,
-    half,
     holdout,
     lossy,
     manifest,
     observers,
-    opsets,
+    prepare,
     registry,
     report,
     verify,
@@ -30,7 +29,7 @@ from optc.artifact import Artifact
 from optc.capture import Captured, capture
 from optc.cores import physical_cores
 from optc.errors import InvalidModel, UserError
-from optc.passbase import Context
+from optc.passbase import Context, Feeds
 from optc.pipeline import Observer, Pipeline, Record
 from optc.profile import profile
 from optc.target import Target
@@ -46,9 +45,7 @@ class Request:
 
     target: Target
     pipeline: Pipeline
-    explicit: (
-        bool  # the user wrote the pipeline: the gate reports, but undoes nothing unless it was asked for
-    )
+    explicit: bool  # the user wrote the pipeline: the gate reports, and undoes only where it was asked for
     gate: bool
     gate_seconds: float
     decisions: Mapping[str, str] | None
@@ -174,6 +171,49 @@ def compile(
     return artifact
 
 
+def _context(
+    request: Request, captured: Captured, calibration: Sequence[Feeds], progress: Progress | None
+) -> tuple[Context, Validator | None]:
+    """What passes are given, and who follows their rewrites where ``--validate`` asks for that."""
+    ctx = Context(
+        target=request.target,
+        examples=captured.examples,
+        calibration=calibration or None,
+        lowerings=gating.lowerings_of(request.decisions or {}),
+        max_error=request.allowance.max_error,
+        metric=request.metric,
+        max_drop=request.max_drop,
+        times=request.gate,
+        decided=request.decisions,
+        seed=request.seed,
+        threads=request.threads,
+    )
+    if progress is not None:
+        ctx.progress = progress
+    validator = Validator(captured.examples, request.seed) if request.validate else None
+    if validator is not None:
+        ctx.trail = Trail(watchers=(validator,))
+    return ctx, validator
+
+
+def _watchers(
+    request: Request,
+    compare: observers.Compare,
+    metric: observers.Metric | None,
+    pays: lossy.Pays,
+    dump: str | Path | None,
+) -> list[Observer]:
+    """Who looks at the model around every pass, in the order in which they are asked."""
+    return [
+        observers.Verify(),
+        *([observers.Dump(Path(dump))] if dump is not None else []),
+        compare,
+        *([metric] if metric is not None else []),
+        pays if request.gate else lossy.Replayed(request.decisions or {}),
+        observers.Sizes(),
+    ]
+
+
 def open_model(source: str) -> ir.Model:
     """The model of a file, artifact directory or factory, for commands that only look at it."""
     path = Path(source)
@@ -220,40 +260,19 @@ def _compile(
     samples = data.calibration_samples(calibration, example, any_batch=data.takes_any_batch(captured.model))
     limited = request.allowance.max_error is not None or request.metric is not None
     seen, unseen = holdout.split(samples) if limited else (samples, frozenset[int]())
-    ctx = Context(
-        target=request.target,
-        examples=captured.examples,
-        calibration=seen or None,
-        lowerings=gating.lowerings_of(request.decisions or {}),
-        max_error=request.allowance.max_error,
-        metric=request.metric,
-        max_drop=request.max_drop,
-        times=request.gate,
-        decided=request.decisions,
-        seed=request.seed,
-        threads=request.threads,
-    )
-    if progress is not None:
-        ctx.progress = progress
-    validator = Validator(captured.examples, request.seed) if request.validate else None
-    if validator is not None:
-        ctx.trail = Trail(watchers=(validator,))
+    ctx, validator = _context(request, captured, seen, progress)
     compare = observers.Compare(samples or captured.examples, request.allowance, unseen)
     programs = gate.OrtPrograms(request.threads)
     pays = lossy.Pays(request.pipeline, ctx, programs, request.gate_seconds * gating.LOSSY_SHARE)
     metric = None
-    watchers: list[Observer] = [observers.Verify(), compare]
     if request.metric is not None and request.max_drop is not None:
-        watchers.append(metric := observers.Metric(request.metric, request.max_drop, request.threads))
-    watchers += [pays] if request.gate else [lossy.Replayed(request.decisions or {})]
-    watchers.append(observers.Sizes())
-    if dump is not None:
-        watchers.insert(1, observers.Dump(Path(dump)))
+        metric = observers.Metric(request.metric, request.max_drop, request.threads)
+    watchers = _watchers(request, compare, metric, pays, dump)
     for watcher in watchers:
         watcher.start(captured.model)
-    raised = raise_opset(captured, request.target, compare)
+    raised = prepare.raise_opset(captured, request.target, compare)
     plain = captured.model.clone()
-    widened = compute_in_single(captured, request.target, compare)
+    widened = prepare.compute_in_single(captured, request.target, compare)
     model, records = request.pipeline.run(captured.model, ctx, watchers)
     if request.gate:
         outcome = gating.Gate(plain, ctx, programs, request.gate_seconds, pays, watchers).run(model, records)
@@ -294,30 +313,6 @@ def _compile(
         report=summary,
         options={"threads": request.threads, **request.target_options},
     )
-
-
-def raise_opset(captured: Captured, target: Target, compare: observers.Compare) -> dict[str, Any]:
-    """Brings the captured model to the newest operator set of the target, where its meaning allows it."""
-    if target.max_opset is None:
-        return {}
-    before = captured.model.clone()
-    raised = opsets.raise_to(captured.model, target.max_opset(), target.keeps_kernel)
-    stopped = raised.stopped
-    if raised.rewritten and (wrong := compare.judge(captured.model, exact=True)[1]):
-        captured.model, stopped = before, wrong
-        raised = replace(raised, after=raised.before)
-    return {"before": raised.before, "after": raised.after, **({"stopped": stopped} if stopped else {})}
-
-
-def compute_in_single(captured: Captured, target: Target, compare: observers.Compare) -> dict[str, Any]:
-    """Brings a captured model in half precision to float32 where the target computes in that."""
-    found = {kind.name.lower(): count for kind, count in half.computes_in(captured.model).items()}
-    if (single := half.in_single(captured.model, target)) is None:
-        return {}
-    if wrong := compare.judge(single, exact=True)[1]:
-        return {**found, "stopped": wrong}
-    captured.model = single
-    return found
 
 
 def _legalize(
