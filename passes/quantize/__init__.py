@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -14,8 +14,10 @@ from optc.analysis import shapes
 from optc.errors import UserError
 from optc.passbase import Context, Pass, Report, Skip, option
 
-from . import auto, bias, choice, dynamic, tables, weight_only
+from . import auto, bias, choice, dynamic, mixed, tables, weight_only
 from .choice import latency, partly
+from .choice.products import FLOAT, WEIGHT4
+from .choice.products import GROUP as FAST_GROUP
 from .smooth import Smoothed, smooth
 from .static import Settings, quantize_static, saturation, why_not_static
 from .static.region import fed_in_float
@@ -61,43 +63,48 @@ class Quantize(Pass):
         self._excluded()
         self._alpha()
         if self.scheme != "auto":
-            return self._within(model, ctx, {})
+            return self._within(model, ctx, {}, latency.Timed())
         plan = auto.plan(model, ctx)
         report = dataclasses.replace(self, scheme=plan.scheme)._timed(model, ctx, plan.left)
         return dataclasses.replace(report, detail={"scheme": plan.scheme, **report.detail})
 
     def _timed(self, model: ir.Model, ctx: Context, always: Mapping[str, str]) -> Report:
-        """As `_within`, without the sites that int8 makes slower on this machine, where that can be known."""
+        """As `_within`, each site in the scheme that is fastest on this machine, where that can be known."""
         names, prefix = [site.name for site in self._sites(model, always, [])], f"{self.name}: "
         alone = self.scheme != "int8-static"  # there what a site costs depends on its neighbours
-        kept = latency.timed(model, names, ctx, prefix, may_time=alone)
-        report = self._within(model, ctx, {**always, **kept.left}, kept.gains)
+        in_blocks = weight_only.why_not(model) is None
+        kept = latency.timed(model, names, ctx, prefix, may_time=alone, in_blocks=in_blocks)
+        report = self._within(model, ctx, {**always, **kept.left}, kept)
         left = {skip.node for skip in report.skipped} - set(always)
-        decisions = {prefix + name: "float" for name in names if name in left} if ctx.times else {}
-        return dataclasses.replace(report, decisions=decisions)
+        decisions = {prefix + name: FLOAT for name in names if name in left} if ctx.times else {}
+        apart = {prefix + name: scheme for name, scheme in report.detail.get("schemes", {}).items()}
+        return dataclasses.replace(report, decisions={**decisions, **(apart if ctx.times else {})})
 
     def _within(
-        self,
-        model: ir.Model,
-        ctx: Context,
-        always: Mapping[str, str],
-        gains: Mapping[str, float] | None = None,
+        self, model: ir.Model, ctx: Context, always: Mapping[str, str], kept: latency.Timed
     ) -> Report:
         """Quantizes what is allowed, but never the sites named in ``always``, with the reason."""
+
+        def schemes(coarser: Collection[str]) -> dict[str, str]:
+            return {**kept.schemes, **dict.fromkeys(coarser, WEIGHT4)}
+
         scheme = choice.Scheme(
-            gains=gains or {},
-            apply=lambda made, left: self._apply(made, ctx, {**left, **always}),
+            gains=kept.gains,
+            coarser=kept.coarser,
+            apply=lambda made, left, coarser: self._apply(made, ctx, {**left, **always}, schemes(coarser)),
             sites=lambda made: [
                 *self._tables(made, always),
                 *(site.name for site in self._sites(made, always, [])),
             ],
-            prepare=lambda made: self._prepared(made, ctx, always),
+            prepare=lambda made: self._prepared(made, ctx, always, schemes),
         )
         return choice.within(model, ctx, scheme)
 
-    def _apply(self, model: ir.Model, ctx: Context, left: Mapping[str, str]) -> Report:
+    def _apply(
+        self, model: ir.Model, ctx: Context, left: Mapping[str, str], schemes: Mapping[str, str]
+    ) -> Report:
         """Quantizes all sites but those that are ``left``, by name, with the reason, and then tables."""
-        report = self._products(model, ctx, left)
+        report = self._products(model, ctx, left, schemes)
         count, skips = tables.quantize(model, self._leave_table(left))
         matched = {**report.matched, **({"embedding table in int8": count} if count else {})}
         return dataclasses.replace(
@@ -120,7 +127,10 @@ class Quantize(Pass):
 
         return leave
 
-    def _products(self, model: ir.Model, ctx: Context, left: Mapping[str, str]) -> Report:
+    def _products(
+        self, model: ir.Model, ctx: Context, left: Mapping[str, str], schemes: Mapping[str, str]
+    ) -> Report:
+        """As the scheme of the pass says; products of dynamic int8 with a scheme of their own have that."""
         if self.scheme == "int8-static":
             return self._static(model, ctx, left)
         skips: list[Skip] = []
@@ -129,7 +139,9 @@ class Quantize(Pass):
             return self._weights(model, ctx, sites, skips)
         if (reason := dynamic.why_not(model)) is not None:
             return Report(False, skipped=(*skips, Skip("model", reason)))
-        return self._dynamic(model, ctx, sites, skips)
+        in_blocks = mixed.in_blocks(model, sites, ctx, schemes, self.group or FAST_GROUP, self.method)
+        rest = [site.renewed() for site in sites if site.name not in in_blocks.schemes]
+        return in_blocks.added_to(self._dynamic(model, ctx, rest, skips))
 
     def _sites(self, model: ir.Model, left: Mapping[str, str], skips: list[Skip]) -> list[Site]:
         """What is quantized, in graph order; what is not goes to ``skips``."""
@@ -144,7 +156,13 @@ class Quantize(Pass):
                 sites.append(site)
         return sites
 
-    def _prepared(self, model: ir.Model, ctx: Context, left: Mapping[str, str]) -> partly.Prepared:
+    def _prepared(
+        self,
+        model: ir.Model,
+        ctx: Context,
+        left: Mapping[str, str],
+        schemes: Callable[[Collection[str]], Mapping[str, str]],
+    ) -> partly.Prepared:
         """Gives models in which some sites are quantized, without what is fitted behind."""
         if self.scheme == "int8-static":
             made = partly.statically(model, ctx.calibration or (), ctx, self._settings(left))
@@ -152,9 +170,15 @@ class Quantize(Pass):
             bits = 4 if self.scheme == "int4-weight" else 8
             made = partly.in_weights(model, ctx, bits=bits, group=self._rows())
         else:
-            smoothed = model.clone()
-            self._smooth(smoothed, ctx, self._sites(smoothed, left, []))
-            made = partly.dynamically(smoothed, per_channel=self.granularity == "channel")
+            smoothed, apart = model.clone(), schemes(())
+            self._smooth(smoothed, ctx, [s for s in self._sites(smoothed, left, []) if s.name not in apart])
+            made = partly.dynamically(
+                smoothed,
+                ctx,
+                per_channel=self.granularity == "channel",
+                bits=lambda coarser: mixed.bits_of(schemes(coarser)),
+                group=self.group or FAST_GROUP,
+            )
         return partly.and_tables(made, self._tables(model, left))
 
     def _dynamic(self, model: ir.Model, ctx: Context, sites: list[Site], skips: list[Skip]) -> Report:

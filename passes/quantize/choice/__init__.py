@@ -8,7 +8,7 @@ anew with what was learned.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,7 +18,8 @@ from optc.passbase import Context, Feeds, Report, Skip
 
 from .judge import Found, Judge, Quick
 from .knapsack import Option, assign
-from .sensitivity import Group, Prepared, sensitivities
+from .partly import Prepared
+from .sensitivity import Group, sensitivities
 from .work import runs_for, work_of
 
 __all__ = ["Scheme", "within"]
@@ -27,6 +28,7 @@ _ATTEMPTS = 4  # quantized models that are held against the limit, besides that 
 _SLACK = 0.95  # of what would just fit
 _UNUSED = 0.8  # of the limit: below, what is left may take in more sites
 _LEAST_GAIN = 1e-9  # seconds, of a site that was not timed: it is taken where its error costs nothing
+_FEWER_BITS = 2  # the place of that among the options of a group
 _SAMPLES = 4  # that the error of single sites is taken on
 
 
@@ -35,15 +37,19 @@ class Scheme:
     """What the choice needs to know of a way to quantize.
 
     Attributes:
-        apply: quantizes a model in place, but for the sites that are given with the reason.
+        apply: quantizes a model in place, but for the sites that are given with the reason; some sites, the
+            last argument, with fewer bits.
         sites: the names of the sites that it would quantize, in graph order.
         prepare: called once; gives models in which only some sites are quantized, if less carefully.
+        gains: seconds that a site saves; empty: operations count.
+        coarser: seconds that it saves beyond with fewer bits, where it does; only within a limit.
     """
 
-    apply: Callable[[ir.Model, Mapping[str, str]], Report]
+    apply: Callable[[ir.Model, Mapping[str, str], Collection[str]], Report]
     sites: Callable[[ir.Model], Sequence[str]]
     prepare: Callable[[ir.Model], Prepared]
-    gains: Mapping[str, float] = field(default_factory=dict)  # by site, seconds; empty: operations count
+    gains: Mapping[str, float] = field(default_factory=dict)
+    coarser: Mapping[str, float] = field(default_factory=dict)
 
 
 def within(model: ir.Model, ctx: Context, scheme: Scheme) -> Report:
@@ -54,21 +60,26 @@ def within(model: ir.Model, ctx: Context, scheme: Scheme) -> Report:
     samples = ctx.calibration or ctx.examples
     judge = Judge(model, samples, ctx)
     if not judge.judges:
-        return scheme.apply(model, {})
+        return scheme.apply(model, {}, ())
     trial = model.clone()
-    report = scheme.apply(trial, {})
+    report = scheme.apply(trial, {}, scheme.coarser)
     if not report.changed or judge.allows(every := judge.of(trial)):
         _adopt(model, trial)
         return report
-    sites = scheme.sites(model)
+    sites, prepared, error = scheme.sites(model), scheme.prepare(model), Quick(model, samples, _SAMPLES)
     groups = sensitivities(
         sites,
-        scheme.prepare(model),
-        Quick(model, samples, _SAMPLES),
+        lambda names: prepared(names, ()),
+        error,
         runs=runs_for(model, samples, _SAMPLES),
         progress=ctx.progress,
     )
-    return _Search(model, ctx, scheme, judge, samples, groups, every).run()
+    with_fewer_bits: list[float | None] = [None] * len(groups)
+    if scheme.coarser:
+        for place, group in enumerate(ctx.progress(groups, "sensitivity to fewer bits")):
+            if not scheme.coarser.keys().isdisjoint(group.sites):
+                with_fewer_bits[place] = error(prepared(group.sites, scheme.coarser))
+    return _Search(model, ctx, scheme, judge, samples, groups, with_fewer_bits, every).run()
 
 
 class _Search:
@@ -82,19 +93,23 @@ class _Search:
         judge: Judge,
         samples: Sequence[Feeds],
         groups: Sequence[Group],
+        with_fewer_bits: Sequence[float | None],
         every: Found,
     ) -> None:
         self._model, self._ctx, self._scheme, self._judge = model, ctx, scheme, judge
         self._groups, self._every = groups, every
         gains, least = (scheme.gains, _LEAST_GAIN) if scheme.gains else (work_of(model, samples), 1.0)
-        self._gains = [sum(gains.get(site, least) for site in group.sites) for group in groups]
+        self._options = [
+            self._ways(group, sum(gains.get(site, least) for site in group.sites), fewer)
+            for group, fewer in zip(groups, with_fewer_bits, strict=True)
+        ]
 
     def run(self) -> Report:
         """Adopts the best model that was found, if there is one."""
         budget, best = self._first_budget(), None
         for _ in self._ctx.progress(range(_ATTEMPTS), "choice of sites"):
             chosen = self._choose(budget)
-            if not any(chosen) or (best is not None and sum(chosen) <= sum(best.chosen)):
+            if not any(chosen) or (best is not None and self._gain(chosen) <= self._gain(best.chosen)):
                 break
             tried = self._try(chosen)
             if not self._judge.allows(tried.found):
@@ -110,7 +125,7 @@ class _Search:
 
     def _first_budget(self) -> float:
         """The sum of squared errors that should just fit, from how that of all sites compares with theirs."""
-        together = sum(group.squared for group in self._groups)
+        together = sum(ways[-1].cost for ways in self._options)
         if self._ctx.max_error is None:
             return together / 2
         return together * self._room(self._every)
@@ -122,20 +137,30 @@ class _Search:
             return 0.5
         return _SLACK * (limit / found.expected) ** 2
 
-    def _choose(self, budget: float) -> list[bool]:
-        items = [
-            (Option(0.0, 0.0), Option(gain, group.squared))
-            for gain, group in zip(self._gains, self._groups, strict=True)
-        ]
-        return [bool(index) for index in assign(items, budget)]
+    def _ways(self, group: Group, gain: float, with_fewer_bits: float | None) -> list[Option]:
+        """In float, quantized, and where that saves something with fewer bits."""
+        ways = [Option(0.0, 0.0), Option(gain, group.squared)]
+        if with_fewer_bits is not None:
+            more = sum(self._scheme.coarser.get(site, 0.0) for site in group.sites)
+            ways.append(Option(gain + more, with_fewer_bits))
+        return ways
 
-    def _try(self, chosen: Sequence[bool]) -> _Tried:
-        left = {}
-        for group, taken in zip(self._groups, chosen, strict=True):
-            if not taken:
+    def _choose(self, budget: float) -> list[int]:
+        return assign(self._options, budget)
+
+    def _gain(self, chosen: Sequence[int]) -> float:
+        return sum(ways[index].gain for ways, index in zip(self._options, chosen, strict=True))
+
+    def _try(self, chosen: Sequence[int]) -> _Tried:
+        left: dict[str, str] = {}
+        fewer: list[str] = []
+        for group, way in zip(self._groups, chosen, strict=True):
+            if way == 0:
                 left.update(dict.fromkeys(group.sites, self._reason(group)))
+            if way == _FEWER_BITS:
+                fewer += [site for site in group.sites if site in self._scheme.coarser]
         trial = self._model.clone()
-        report = self._scheme.apply(trial, left)
+        report = self._scheme.apply(trial, left, fewer)
         return _Tried(list(chosen), trial, report, self._judge.of(trial))
 
     def _reason(self, group: Group) -> str:
@@ -174,7 +199,7 @@ class _Search:
 class _Tried:
     """A model with some groups quantized."""
 
-    chosen: Sequence[bool]
+    chosen: Sequence[int]
     model: ir.Model
     report: Report
     found: Found

@@ -1,86 +1,130 @@
-"""What dynamic int8 saves at each product on this machine: every kind of product is timed alone, once.
+"""What low precision saves at each product on this machine: every kind of product is timed alone, once.
 
 A kind is a shape of the input, as the gate measures the model, and of the weight. What is timed is what the
-target makes of the float product and of the int8 one, with their biases.
+target makes of the float product and of the quantized ones, with their biases. Weights in blocks are tried
+where so few rows meet them that reading them is what takes the time.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
 import onnx_ir as ir
 
-from optc import gate, match, measure, registry
+from optc import gate, match, measure
 from optc.analysis.concrete import concrete, sizes_of
 from optc.passbase import Context
-from optc.passes.quantize import dynamic
 from optc.passes.quantize.static.sites import Site, find
-from optc.trail import Trail
 
-_SECONDS = 0.04  # of one comparison
+from .products import DYNAMIC, FLOAT, WEIGHT4, WEIGHT8, Kind, copies, made
+
+_SECONDS = 0.02  # of one contestant
 _MOST = 24  # kinds that are timed, at all shapes together: those of the most operations
-_CLEARLY = 0.97  # time in float over time in int8, below which the float product is faster
-
-Shapes = tuple[int, ...]
-Kind = tuple[Shapes, int, int]  # shape of the input, which is K at its end; K; N
+_CLEARLY = 0.97  # of two times, below which one is faster
+_FEW_ROWS = 4  # from where on dynamic int8 is always faster than weights in blocks
 
 
 @dataclass(frozen=True)
 class Saving:
-    """Seconds of one product in float and in int8, by shape of the model's inputs."""
+    """Seconds of one product by scheme, by shape of the model's inputs; float and dynamic int8 at least."""
 
-    seconds: Mapping[str, tuple[float, float]]
+    seconds: Mapping[str, Mapping[str, float]]
 
     @property
     def slower(self) -> bool:
-        """Whether int8 takes longer at every shape."""
-        return bool(self.seconds) and all(plain < _CLEARLY * int8 for plain, int8 in self.seconds.values())
+        """Whether int8 takes longer than float at every shape."""
+        return bool(self.seconds) and all(
+            times[FLOAT] < _CLEARLY * times[self.best] for times in self.seconds.values()
+        )
+
+    @property
+    def best(self) -> str:
+        """The faster way to compute with 8 bits, on average over the shapes."""
+        in_blocks = self.mean(WEIGHT8)
+        return WEIGHT8 if in_blocks < _CLEARLY * self.mean(DYNAMIC) else DYNAMIC
 
     @property
     def gain(self) -> float:
-        """Seconds that int8 saves, on average over the shapes."""
-        return float(np.mean([plain - int8 for plain, int8 in self.seconds.values()]))
+        """Seconds that 8 bits save."""
+        return self.mean(FLOAT) - self.mean(self.best)
+
+    @property
+    def coarser(self) -> float:
+        """Seconds that weights of 4 bits save beyond that; 0 where that is not clear."""
+        found, best = self.mean(WEIGHT4), self.mean(self.best)
+        return best - found if found < _CLEARLY * best else 0.0
+
+    def mean(self, scheme: str) -> float:
+        """Seconds on average over the shapes; infinity where it was not timed at all of them."""
+        return float(np.mean([times.get(scheme, math.inf) for times in self.seconds.values()]))
 
     def __str__(self) -> str:
-        plain, int8 = list(self.seconds.values())[-1]
-        return f"{plain * 1e6:.0f} us in float, {int8 * 1e6:.0f} us in int8"
+        times = list(self.seconds.values())[-1]
+        return f"{times[FLOAT] * 1e6:.0f} us in float, {times[self.best] * 1e6:.0f} us in int8"
 
 
 @dataclass(frozen=True)
 class Timed:
-    """What timing says about sites.
+    """What timing says about sites, by name.
 
     Attributes:
-        left: those that stay in float, with the reason, by name.
-        gains: seconds that int8 saves at the others; empty when nothing was timed.
+        left: those that stay in float, with the reason.
+        gains: seconds that 8 bits save at the others; empty when nothing was timed.
+        schemes: the scheme of those that another one than dynamic int8 suits.
+        coarser: seconds that weights of 4 bits save beyond the scheme, where they do.
     """
 
     left: Mapping[str, str] = field(default_factory=dict)
     gains: Mapping[str, float] = field(default_factory=dict)
+    schemes: Mapping[str, str] = field(default_factory=dict)
+    coarser: Mapping[str, float] = field(default_factory=dict)
 
 
 def timed(
-    model: ir.Model, names: Sequence[str], ctx: Context, prefix: str, *, may_time: bool = True
+    model: ir.Model,
+    names: Sequence[str],
+    ctx: Context,
+    prefix: str,
+    *,
+    may_time: bool = True,
+    in_blocks: bool = True,
 ) -> Timed:
     """Times the products of a model where the context allows that; decisions made before are taken instead.
 
     Args:
         prefix: of the decisions about sites.
+        in_blocks: whether weights may be packed in blocks.
     """
     if ctx.decided is not None:
-        reason = "so it was decided when an earlier artifact was made"
-        return Timed({name: reason for name in names if prefix + name in ctx.decided})
+        return _replayed({name: ctx.decided[prefix + name] for name in names if prefix + name in ctx.decided})
     if not (ctx.times and may_time):
         return Timed()
-    found = savings(model, names, ctx)
+    found = savings(model, names, ctx, in_blocks=in_blocks)
     left = {name: f"int8 is not faster here: {saving}" for name, saving in found.items() if saving.slower}
-    return Timed(left, {name: saving.gain for name, saving in found.items() if name not in left})
+    rest = {name: saving for name, saving in found.items() if name not in left}
+    return Timed(
+        left,
+        {name: saving.gain for name, saving in rest.items()},
+        {name: saving.best for name, saving in rest.items() if saving.best != DYNAMIC},
+        {name: saving.coarser for name, saving in rest.items() if saving.coarser},
+    )
 
 
-def savings(model: ir.Model, names: Sequence[str], ctx: Context) -> dict[str, Saving]:
+def _replayed(decided: Mapping[str, str]) -> Timed:
+    reason = "so it was decided when an earlier artifact was made"
+    return Timed(
+        left={name: reason for name, scheme in decided.items() if scheme == FLOAT},
+        schemes={name: scheme for name, scheme in decided.items() if scheme != FLOAT},
+    )
+
+
+def savings(
+    model: ir.Model, names: Sequence[str], ctx: Context, *, in_blocks: bool = True
+) -> dict[str, Saving]:
     """By name of the sites, which are products; those whose shapes are not known are left out."""
     if not ctx.examples:
         return {}
@@ -89,7 +133,10 @@ def savings(model: ir.Model, names: Sequence[str], ctx: Context) -> dict[str, Sa
         for label, feeds in gate.feeds_by_shape(model, ctx.examples[0]).items()
     }
     asked = sorted({kind for kinds in shapes.values() for kind in kinds.values()}, key=_work, reverse=True)
-    times = {kind: _timed(kind, ctx) for kind in ctx.progress(asked[:_MOST], "latency of sites")}
+    times = {
+        kind: _timed(kind, ctx, in_blocks=in_blocks)
+        for kind in ctx.progress(asked[:_MOST], "latency of sites")
+    }
     found = {}
     for name in names:
         kinds = {label: kinds[name] for label, kinds in shapes.items() if name in kinds}
@@ -121,49 +168,14 @@ def _work(kind: Kind) -> int:
     return int(np.prod(shape)) * columns
 
 
-def _timed(kind: Kind, ctx: Context) -> tuple[float, float]:
-    """Seconds of the product of one kind, in float and in int8."""
-    shape, rows, columns = kind
-    rng = np.random.default_rng(0)
-    feeds = {"x": rng.standard_normal(shape).astype(np.float32)}
-    open_program = gate.OrtPrograms(ctx.threads)
-    calls = {}
-    for name in ("float", "int8"):
-        model = _product(shape, rng.standard_normal((rows, columns)).astype(np.float32))
-        if name == "int8":
-            dynamic.insert(model, find(model)[0])
-        calls[name] = partial(open_program(_legal(model, ctx)).open(), feeds)
-    timing = measure.paired(calls, seconds=_SECONDS)
-    return timing.quartile("float"), timing.quartile("int8")
-
-
-def _product(shape: Shapes, weight: np.ndarray) -> ir.Model:
-    """One product with its bias."""
-    x = ir.Value(name="x", type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape(shape))
-    w, b = _constant("w", weight), _constant("b", np.ones(weight.shape[1], np.float32))
-    result = ir.Shape((*shape[:-1], weight.shape[1]))
-    product = _node("MatMul", x, w, "p", result)
-    biased = _node("Add", product.outputs[0], b, "y", result)
-    graph = ir.Graph(
-        [x], biased.outputs, nodes=[product, biased], initializers=[w, b], name="g", opset_imports={"": 21}
-    )
-    return ir.Model(graph, ir_version=10)
-
-
-def _constant(name: str, array: np.ndarray) -> ir.Value:
-    tensor = ir.tensor(array, name=name)
-    return ir.Value(
-        name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor
-    )
-
-
-def _node(op_type: str, left: ir.Value, right: ir.Value, name: str, shape: ir.Shape) -> ir.Node:
-    output = ir.Value(name=name, type=ir.TensorType(ir.DataType.FLOAT), shape=shape)
-    return ir.node(op_type, [left, right], outputs=[output], name=name)
-
-
-def _legal(model: ir.Model, ctx: Context) -> ir.Model:
-    quiet = replace(ctx, trail=Trail(), progress=lambda items, _: items, lowerings={})
-    for name in ("fuse", "legalize"):
-        registry.find_pass(name)().run(model, quiet)
-    return model
+def _timed(kind: Kind, ctx: Context, *, in_blocks: bool) -> Mapping[str, float]:
+    """Seconds of the product of one kind by scheme."""
+    rows = math.prod(kind[0][:-1])
+    schemes = (FLOAT, DYNAMIC, *((WEIGHT8, WEIGHT4) if in_blocks and rows <= _FEW_ROWS else ()))
+    feeds = {"x": np.random.default_rng(0).standard_normal(kind[0]).astype(np.float32)}
+    open_program, count = gate.OrtPrograms(ctx.threads), copies(kind, rows)
+    calls = {
+        scheme: partial(open_program(made(kind, scheme, count, ctx)).open(), feeds) for scheme in schemes
+    }
+    timing = measure.paired(calls, seconds=_SECONDS * len(schemes))
+    return {scheme: timing.quartile(scheme) / count for scheme in schemes}

@@ -15,7 +15,7 @@ from optc import gate, registry
 from optc.gate import Entry, GateResult, Judgement
 from optc.gating import lowerings_of
 from optc.passbase import Context
-from optc.passes.quantize.choice import latency
+from optc.passes.quantize.choice import latency, products
 from optc.passes.quantize.choice.latency import Saving
 from optc.pipeline import Pipeline, Record
 
@@ -47,9 +47,10 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[latency.Kind]:
     """int8 takes twice as long where 64 columns come of 128, and half as long elsewhere."""
     kinds: list[latency.Kind] = []
 
-    def timed(kind: latency.Kind, ctx: Context) -> tuple[float, float]:
+    def timed(kind: latency.Kind, ctx: Context, *, in_blocks: bool) -> dict[str, float]:
         kinds.append(kind)
-        return (1e-5, 2e-5) if kind[1:] == (128, 64) else (2e-5, 1e-5)
+        plain, int8 = (1e-5, 2e-5) if kind[1:] == (128, 64) else (2e-5, 1e-5)
+        return {"float": plain, "int8-dynamic": int8}
 
     monkeypatch.setattr(latency, "_timed", timed)
     return kinds
@@ -88,16 +89,41 @@ def test_decisions_are_taken_as_they_were(asked: list[latency.Kind]) -> None:
     assert "earlier artifact" in replayed.report.skipped[0].reason
 
 
+def saving(*pairs: tuple[float, ...]) -> Saving:
+    """Of float, dynamic int8, and weights of 8 and 4 bits where they are given, by shape."""
+    names = ("float", "int8-dynamic", "int8-weight", "int4-weight")
+    return Saving({str(i): dict(zip(names, times, strict=False)) for i, times in enumerate(pairs)})
+
+
 def test_slower_is_slower_at_every_shape() -> None:
-    assert Saving({"a": (1.0, 2.0), "b": (1.0, 1.1)}).slower
-    assert not Saving({"a": (1.0, 2.0), "b": (1.0, 0.9)}).slower
-    assert not Saving({"a": (1.0, 1.01)}).slower  # within what timing can tell
-    assert Saving({"a": (4.0, 2.0), "b": (1.0, 2.0)}).gain == 0.5
+    assert saving((1.0, 2.0), (1.0, 1.1)).slower
+    assert not saving((1.0, 2.0), (1.0, 0.9)).slower
+    assert not saving((1.0, 1.01)).slower  # within what timing can tell
+    assert saving((4.0, 2.0), (1.0, 2.0)).gain == 0.5
 
 
-def test_a_real_product_is_timed() -> None:
-    plain, int8 = latency._timed(((2, 3, 32), 32, 16), Context(target=registry.find_target("cpu")))
-    assert plain > 0 and int8 > 0
+def test_blocks_are_best_where_they_are_faster_on_average() -> None:
+    found = saving((4.0, 2.0, 1.0, 0.5), (4.0, 2.0, 2.5, 2.2))
+    assert (found.best, found.gain) == ("int8-weight", 2.25)
+    assert found.coarser == pytest.approx(0.4)
+    assert saving((4.0, 1.0, 1.2, 0.99)).best == "int8-dynamic"
+    assert saving((4.0, 1.0, 1.2, 0.99)).coarser == 0.0  # not clear
+    assert saving((4.0, 2.0, 1.0, 0.5), (4.0, 2.0)).best == "int8-dynamic"  # not timed everywhere
+
+
+@pytest.mark.parametrize(("rows", "schemes"), [(4, 4), (5, 2)])
+def test_real_products_are_timed(rows: int, schemes: int) -> None:
+    ctx = Context(target=registry.find_target("cpu"))
+    found = latency._timed(((1, rows, 32), 32, 16), ctx, in_blocks=True)
+    assert len(found) == schemes and all(seconds > 0 for seconds in found.values())
+    assert len(latency._timed(((1, rows, 32), 32, 16), ctx, in_blocks=False)) == 2
+
+
+def test_one_row_meets_weights_that_are_not_in_the_cache() -> None:
+    kind = ((1, 64), 64, 2**17)
+    assert products.copies(kind, 1) == 2 and products.copies(kind, 2) == 1
+    model = products.made(((1, 64), 64, 32), "int4-weight", 3, Context(target=registry.find_target("cpu")))
+    assert [node.op_type for node in model.graph] == ["MatMulNBits"] * 3
 
 
 def test_the_artifact_keeps_them_and_replays_to_the_byte(
