@@ -46,6 +46,10 @@ class Artifact:
         self._program: Program | None = None
         self._lock = threading.Lock()
 
+    def __repr__(self) -> str:
+        inputs, outputs = ", ".join(self.signature.input_names), ", ".join(self.signature.output_names)
+        return f"<Artifact ({inputs}) -> ({outputs}) for {self.manifest.target}: {self.manifest.pipeline}>"
+
     @classmethod
     def make(
         cls,

@@ -74,6 +74,10 @@ def make(text: str = TEXT, **options: Any) -> Artifact:
 X, OTHER = np.ones((3, 4), np.float32), np.full((3, 4), 2, np.float32)
 
 
+def test_it_shows_what_it_takes_gives_and_is_for() -> None:
+    assert repr(make()) == "<Artifact (x, other) -> (total, gap) for cpu: simplify>"
+
+
 def test_numpy_and_torch_calls(tmp_path: Path) -> None:
     made = make()
     total, gap = made(X, other=OTHER)

@@ -55,11 +55,11 @@ def influences(problem: Problem, removed: Sequence[Site]) -> dict[str, float]:
 
 
 def token_cosines(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Cosines between the vectors on the last axis."""
+    """Cosines between the vectors on the last axis, from -1 to 1 also where rounding would leave that."""
     a, b = one.astype(np.float64), other.astype(np.float64)
     norms = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
     products = (a * b).sum(axis=-1)
-    return np.where(norms > 0, products / np.where(norms > 0, norms, 1.0), 0.5)
+    return np.where(norms > 0, np.clip(products / np.where(norms > 0, norms, 1.0), -1.0, 1.0), 0.5)
 
 
 def _aliases(removed: Sequence[Site]) -> dict[str, str]:

@@ -28,7 +28,7 @@ def choose(problem: Problem) -> Choice:
             cosines = token_cosines(values[run[0].entry], values[run[-1].exit])
             if (real := real_tokens(masks, feeds, values[run[0].entry].shape[:-1])) is not None:
                 cosines = cosines[real]
-            angles[number] += float(np.arccos(np.clip(cosines, -1, 1)).mean() / np.pi)
+            angles[number] += float(np.arccos(cosines).mean() / np.pi)
     angles /= len(problem.samples)
     scores = {
         f"{run[0].label} to {run[-1].label}": float(angle) for run, angle in zip(runs, angles, strict=True)

@@ -12,6 +12,7 @@ from nets import conv, depthwise_net, floats, images, parse, quantized, residual
 
 from optc import oracle
 from optc.passes.quantize.static import Settings, Site
+from optc.passes.quantize.static.graph import Graph
 from optc.session import open_session, run_session
 
 
@@ -192,3 +193,12 @@ def test_shared_weights_are_quantized_for_each_reader() -> None:
     assert not any(
         isinstance(v, ir.Value) and v.name == "w" for v in outcome.model.graph.initializers.values()
     )
+
+
+def test_a_constant_that_is_an_output_is_not_dropped() -> None:
+    model = parse("(float[2] x) => (float[2] y, float[1] c) { y = Relu(x) }", c=np.ones(1, np.float32))
+    constant = model.graph.initializers["c"]
+    model.graph.outputs[1] = constant
+    Graph(model).constant(np.ones(1, np.float32), "unread")
+    Graph(model).drop_unused()
+    assert list(model.graph.initializers) == ["c"]
