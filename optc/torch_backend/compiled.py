@@ -8,8 +8,6 @@ import weakref
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-from torch import fx
 from torch.utils import _pytree
 
 from optc.errors import UserError
@@ -33,12 +31,14 @@ class Compiled:
 
     It is compiled when it is first called, when the values of its arguments are known. The same graph may be
     called with the weights of several modules: dynamo traces equal layers once.
+
+    Args:
+        grad: whether it is for calls in grad mode, which dynamo guards; then it refuses what needs gradients.
     """
 
-    def __init__(self, module: fx.GraphModule, example_inputs: Sequence[Any], options: Options) -> None:
-        self._graph = Graph(module, example_inputs)
-        self._options = options
-        self._refused = torch.is_grad_enabled() and self._graph.requires_grad
+    def __init__(self, graph: Graph, options: Options, *, grad: bool) -> None:
+        self._graph, self._options = graph, options
+        self._refused = grad and graph.requires_grad
         self._lock = threading.RLock()
         self._variants: dict[tuple[int, ...], list[Variant]] = {}
         self._last: Variant | None = None

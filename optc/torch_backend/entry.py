@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import torch
 from torch import fx
 
 from optc.errors import UserError
 
 from .compiled import Compiled
+from .graph import Graph
 from .options import Options
 
 
@@ -31,9 +33,15 @@ def optc(
     A wrong option or mode is a UserError at the first call: what is raised here, torch would wrap.
     """
     try:
-        return Compiled(module, example_inputs, _checked(options, mode))
+        checked = _checked(options, mode)
     except UserError as error:
         return partial(_refuse, error)
+    graph, grad = Graph(module, example_inputs), torch.is_grad_enabled()
+    if getattr(torch._dynamo.config, "caching_precompile", False):
+        from .precompile import record
+
+        record(graph, checked, grad)
+    return Compiled(graph, checked, grad=grad)
 
 
 def _checked(options: Mapping[str, Any] | None, mode: str | None) -> Options:

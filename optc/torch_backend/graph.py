@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +54,17 @@ class Graph:
         self.attributes = [t for t in _tensors(module) if isinstance(t, torch.Tensor)]
         self.requires_grad = self._requires_grad(example_inputs)
 
+    def facts(self) -> dict[str, Any]:
+        """What `restored` needs beside the module: what only dynamo knew."""
+        return {name: getattr(self, name) for name in _FACTS}
+
+    @classmethod
+    def restored(cls, module: fx.GraphModule, facts: Mapping[str, Any]) -> Graph:
+        """The graph of a module whose nodes have lost what dynamo noted at them."""
+        graph = cls(module, ())
+        vars(graph).update(facts)
+        return graph
+
     def bake_numbers(self) -> None:
         """Makes numbers part of the executables, one for each value, where they cannot be inputs."""
         self.baked = sorted({*self.baked, *self.numbers, *self.fractions})
@@ -91,6 +102,9 @@ class Graph:
                 first.setdefault(str(shape[axis]), Size(index, axis))
         values = ((i, node.meta.get("example_value")) for i, node in enumerate(self.placeholders))
         return {i: first[str(v)] for i, v in values if isinstance(v, torch.SymInt) and str(v) in first}
+
+
+_FACTS = ("static", "dynamic", "sizes", "numbers", "fractions", "baked", "requires_grad")
 
 
 def line_of(node: fx.Node) -> str | None:
