@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -27,6 +28,15 @@ class Record:
     again: float | None = None  # set with `undone`: what to allow it when it is run once more
     earlier: str | None = None  # why its effect was taken back when it was allowed more
     findings: dict[str, object] = field(default_factory=dict)
+
+    @property
+    def lost(self) -> float | None:
+        """The error of the model behind a lossy pass that stands, as far as it was taken."""
+        error = self.findings.get("error")
+        if self.step.exact or self.left_nothing or not isinstance(error, dict) or "rel_l2" not in error:
+            return None
+        unseen = error.get("unseen")
+        return max(float(error["rel_l2"]), float(unseen["bound"]) if unseen else 0.0)
 
     @property
     def left_nothing(self) -> bool:
@@ -89,8 +99,10 @@ class Pipeline:
         """Runs one pass after the other, and yields its record and the model as it left it.
 
         When the caller sets ``undone`` in the record, the next pass gets what this one was given. With
-        ``again`` set too, the same pass runs once more, for which there is a record of its own.
+        ``again`` set too, the same pass runs once more, for which there is a record of its own. What a lossy
+        pass has spent of ``max_error`` is not there for those behind it.
         """
+        allowed = ctx.max_error
         fusing: Pass | None = None  # the pass that put fused functions into the graph
         for step in ctx.progress(self.passes, "passes"):
             record = _timed(step, model, ctx, fusing)
@@ -106,6 +118,13 @@ class Pipeline:
                 yield record, model
             if record.left_nothing:
                 model = record.before.clone()
+            elif allowed is not None and record.lost is not None:
+                ctx = replace(ctx, max_error=_rest(allowed, record.lost))
+
+
+def _rest(allowed: float, lost: float) -> float:
+    """What may be lost beside what is lost already: errors that do not know of each other add in squares."""
+    return math.sqrt(max(allowed**2 - lost**2, 0.0))
 
 
 def _timed(step: Pass, model: ir.Model, ctx: Context, fusing: Pass | None) -> Record:
