@@ -8,6 +8,7 @@ from linears import ops, parse, relative, rounded, rounded_weight, run
 
 from optc import oracle
 from optc.errors import UserError
+from optc.passes.quantize.static import saturation
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((3, 5, 8)).astype(np.float32)
@@ -87,3 +88,17 @@ def test_the_kernels_give_what_the_plain_nodes_give_in_any_order(order: str) -> 
     np.testing.assert_allclose(oracle.run(model, {"x": X})["y"], expected, rtol=1e-4, atol=1e-3)
     kernels = ["DynamicQuantizeLinear", "MatMulIntegerToFloat", "MatMulIntegerToFloat", "Add"]
     assert ("fuse" not in order) or ops(model) == kernels
+
+
+@pytest.mark.parametrize("scheme", ["int8-dynamic", "int8-static"])
+@pytest.mark.parametrize(("saturates", "largest", "said"), [(True, 63, "7 bits"), (False, 127, "8 bits")])
+def test_weights_have_seven_bits_where_sums_of_products_saturate(
+    scheme: str, saturates: bool, largest: int, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(saturation, "int8_saturates", lambda: saturates)
+    body = f"{SIGNATURE} {{ p = MatMul(x, w)  y = Add(p, b) }}"
+    text = f"quantize{{scheme={scheme}, smooth=none, bias-correct=false}}"
+    model, [record] = run(text, parse(body, w=W, b=BIAS), [{"x": X}])
+    codes = [v.const_value.numpy() for v in model.graph.initializers.values() if v.shape == (8, 6)]
+    assert [np.abs(array.astype(np.int64)).max() for array in codes] == [largest]
+    assert said in record.report.detail["machine"]
