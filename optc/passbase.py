@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
@@ -52,7 +52,8 @@ class Context:
 
     A pass that knows less without timing things on this machine may do so where ``times`` says so. What it
     decides by that goes into its report; ``decided`` is what passes reported when an earlier artifact was
-    made, and is taken instead.
+    made, and is taken instead. ``learned`` is what a pass measured on the way, for when it is run again with
+    less allowed: it may save work, but what comes out must not depend on it.
     """
 
     target: Target
@@ -67,6 +68,7 @@ class Context:
     seed: int = 0
     threads: int | None = None
     trail: Trail = field(default_factory=Trail)
+    learned: dict[Hashable, Any] = field(default_factory=dict)
     logger: logging.Logger = field(default_factory=lambda: logging.getLogger("optc"))
     progress: Callable[[Iterable[Any], str], Iterable[Any]] = _silent
 

@@ -66,20 +66,33 @@ def within(model: ir.Model, ctx: Context, scheme: Scheme) -> Report:
     if not report.changed or judge.allows(every := judge.of(trial)):
         _adopt(model, trial)
         return report
-    sites, prepared, error = scheme.sites(model), scheme.prepare(model), Quick(model, samples, _SAMPLES)
-    groups = sensitivities(
-        sites,
-        lambda names: prepared(names, ()),
-        error,
-        runs=runs_for(model, samples, _SAMPLES),
-        progress=ctx.progress,
-    )
-    with_fewer_bits: list[float | None] = [None] * len(groups)
-    if scheme.coarser:
-        for place, group in enumerate(ctx.progress(groups, "sensitivity to fewer bits")):
-            if not scheme.coarser.keys().isdisjoint(group.sites):
-                with_fewer_bits[place] = error(prepared(group.sites, scheme.coarser))
+    groups, with_fewer_bits = _measured(model, ctx, scheme, samples)
     return _Search(model, ctx, scheme, judge, samples, groups, with_fewer_bits, every).run()
+
+
+def _measured(
+    model: ir.Model, ctx: Context, scheme: Scheme, samples: Sequence[Feeds]
+) -> tuple[Sequence[Group], Sequence[float | None]]:
+    """The errors of groups of sites, and those with fewer bits; once, however often the pass is run."""
+    sites = scheme.sites(model)
+    key = ("sensitivity of sites", tuple(sites), tuple(scheme.coarser))
+    if key not in ctx.learned:
+        prepared, error = scheme.prepare(model), Quick(model, samples, _SAMPLES)
+        groups = sensitivities(
+            sites,
+            lambda names: prepared(names, ()),
+            error,
+            runs=runs_for(model, samples, _SAMPLES),
+            progress=ctx.progress,
+        )
+        with_fewer_bits: list[float | None] = [None] * len(groups)
+        if scheme.coarser:
+            for place, group in enumerate(ctx.progress(groups, "sensitivity to fewer bits")):
+                if not scheme.coarser.keys().isdisjoint(group.sites):
+                    with_fewer_bits[place] = error(prepared(group.sites, scheme.coarser))
+        ctx.learned[key] = groups, with_fewer_bits
+    found: tuple[Sequence[Group], Sequence[float | None]] = ctx.learned[key]
+    return found
 
 
 class _Search:

@@ -6,7 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 
 from optc import holdout, oracle, padded
@@ -20,6 +22,8 @@ _KEPT_BACK = 4  # of the samples that calibration sees, one in so many is judged
 # the error was 1.25 to 1.8 times as large there when all was learned from one sample (GPT-2, a small MLP, a
 # Qwen3), 1.1 to 1.2 times with 12 and more (MiniLM, Qwen3).
 _FITTED = 0.5
+
+_ORDERS = 3  # of the tokens of an example
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,8 @@ class Judge:
     def __init__(self, model: ir.Model, samples: Sequence[Feeds], ctx: Context) -> None:
         self._ctx, self._count = ctx, len(samples)
         self._samples = spread(samples, _MOST)
+        if ctx.calibration is None:
+            self._samples = [*self._samples, *(made for feeds in self._samples for made in shuffled(feeds))]
         self._oracle = oracle.Oracle(model, self._samples)
         self._padding = padded.find(model, self._samples) if self.judges else None
         self._before = None if ctx.metric is None else self._metric(model)
@@ -101,6 +107,29 @@ class Quick:
         """Infinity where the outputs cannot be compared (NaN, say)."""
         found = self._oracle.judge(model, (), self._padding)
         return math.inf if isinstance(found, oracle.Skipped) else found[0].rel_l2 ** 2
+
+
+def shuffled(feeds: Feeds) -> Sequence[Feeds]:
+    """The same tokens in other orders: what is fitted to a single text fits none of them so well.
+
+    Without calibration data the error on the example alone was 0.046, on its tokens in another order 0.073,
+    and on other texts 0.074 (a Qwen3). Inputs in order (positions, types of tokens, masks of ones) stay as
+    they are; nothing is made of feeds with padding, or without tokens.
+    """
+    tokens = {name: array for name, array in feeds.items() if _unordered(array)}
+    lengths = {array.shape[1] for array in tokens.values()}
+    if len(lengths) != 1 or any(set(np.unique(array)) <= {0, 1} for array in tokens.values()):
+        return []
+    rng = np.random.default_rng(0)
+    orders = [rng.permutation(min(lengths)) for _ in range(_ORDERS)]
+    return [{**feeds, **{name: array[:, order] for name, array in tokens.items()}} for order in orders]
+
+
+def _unordered(array: Any) -> bool:
+    """Whether this is a matrix of integers that do not ascend along its rows."""
+    if not isinstance(array, np.ndarray) or array.ndim != 2 or array.dtype.kind not in "iu":
+        return False
+    return bool((array[:, 1:] < array[:, :-1]).any())
 
 
 def spread(samples: Sequence[Feeds], count: int) -> Sequence[Feeds]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -186,3 +187,21 @@ def test_a_table_of_embeddings_is_a_site_too() -> None:
     assert [skip.node for skip in record.report.skipped] == ["t"]
     found = oracle.Oracle(plain, ids).compare(made)
     assert isinstance(found, oracle.Difference) and found.rel_l2 <= 0.03
+
+
+def test_a_second_run_with_less_does_not_measure_the_sites_again() -> None:
+    shown: list[str] = []
+
+    def progress(items: Any, what: str) -> Any:
+        shown.append(what)
+        return items
+
+    plain, [step] = chain(), Pipeline.parse(DYNAMIC).passes
+    ctx = Context(registry.find_target("cpu"), calibration=samples(8), max_error=0.05, progress=progress)
+    step.run(plain.clone(), ctx)
+    assert shown.count("sensitivity of sites") == 1
+    again, alone = plain.clone(), plain.clone()
+    step.run(again, replace(ctx, max_error=0.03))
+    assert shown.count("sensitivity of sites") == 1
+    step.run(alone, Context(ctx.target, calibration=samples(8), max_error=0.03))
+    assert [str(node) for node in again.graph] == [str(node) for node in alone.graph]

@@ -10,7 +10,7 @@ import pytest
 
 from optc import registry
 from optc.passbase import Context, Feeds
-from optc.passes.quantize.choice.judge import Found, Judge, spread
+from optc.passes.quantize.choice.judge import Found, Judge, shuffled, spread
 
 HEADER = '<ir_version: 10, opset_import: ["": 21]>\n'
 MODEL = ir.from_onnx_text(HEADER + "g (float[n] x) => (float[n] y) { y = Neg(x) }")
@@ -71,3 +71,37 @@ def test_samples_are_taken_from_all_over() -> None:
     samples: list[Feeds] = [{"x": i} for i in range(100)]
     assert [feeds["x"] for feeds in spread(samples, 4)] == [0, 25, 50, 75]
     assert spread(samples, 100) is samples
+
+
+def test_tokens_of_an_example_come_in_other_orders_and_nothing_else_does() -> None:
+    ids, steps = np.array([[7, 3, 9, 3, 5, 2, 8, 1]]), np.arange(8)[None]
+    feeds: Feeds = {
+        "ids": ids,
+        "positions": steps,
+        "mask": np.ones((1, 8), np.int64),
+        "x": np.float32([2, 1]),
+    }
+    made = shuffled(feeds)
+    assert len(made) == 3 and all(not np.array_equal(other["ids"], ids) for other in made)
+    for other in made:
+        assert np.array_equal(np.sort(other["ids"]), np.sort(ids))
+        assert all(other[name] is feeds[name] for name in ("positions", "mask", "x"))
+    assert shuffled({"ids": ids, "mask": np.array([[1, 1, 1, 1, 1, 0, 0, 0]])}) == []
+    assert shuffled({"x": np.float32([[2, 1]])}) == []
+
+
+def test_without_calibration_data_other_orders_count() -> None:
+    """A model that is wrong where the first token is not 7."""
+    text = """g (int64[1,n] x) => (float[n] y) <int64[1] shape = {-1}, int64 one = {1}>
+        { f = Cast <to=1> (x)  y = Reshape(f, shape) }"""
+    wrong = """g (int64[1,n] x) => (float[n] y)
+        <int64[1] shape = {-1}, int64 first = {0}, float seven = {7.0}>
+        { f = Cast <to=1> (x)  r = Reshape(f, shape)  h = Gather(r, first)  d = Sub(h, seven)
+          y = Add(r, d) }"""
+    plain, other = (ir.from_onnx_text(HEADER + each) for each in (text, wrong))
+    samples: list[Feeds] = [{"x": np.array([[7, 3, 9, 3, 5, 2, 8, 1]])}]
+    cpu = registry.find_target("cpu")
+    assert Judge(plain, samples, Context(target=cpu, max_error=0.1)).of(other).rel_l2 > 0.1
+    assert (
+        Judge(plain, samples, Context(target=cpu, max_error=0.1, calibration=samples)).of(other).rel_l2 == 0.0
+    )
