@@ -35,6 +35,7 @@ _REGROUPING = frozenset({"two linear maps merged", "batch norm folded"})
 
 # What a mask hides is added to a large negative number in some of the fused forms, and NaN stays NaN.
 _NOT_FOR_NAN = "attention"
+_ABOUT_NAN = "NaN or infinity at other places"
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,8 @@ def check(case: Case) -> Finding | None:
                 if not state.exact:  # what follows keeps what this pass made of the model
                     plain, expected = state.model.clone(), found
         except WrongRewrite as error:
+            if _ABOUT_NAN in error.what and not _finite_constants(plain):
+                return None  # fused forms promise as little for such constants as for such feeds
             return Finding("wrong rewrite", error.step, f"{error.rewrite.name}: {error.what}")
         except Exception as error:  # whatever a pass raises is what is looked for here
             line = str(error).strip().split("\n")[0]
@@ -154,7 +157,8 @@ def _compared(
         result = difference(wanted, given)
         if result.exact or (state.removed and _same_types(wanted, given)):
             continue
-        if noise.explains(plain, each, wanted, result, noise.LAST_BITS if state.exact else noise.COARSE):
+        moved = noise.LAST_BITS if state.exact else noise.COARSE
+        if noise.explains(plain, each, wanted, result, moved, feeds):
             continue
         return result.reason or f"relative error {result.rel_l2:.2g} at {result.output}"
     return None
@@ -162,6 +166,13 @@ def _compared(
 
 def _is_finite(array: np.ndarray) -> bool:
     return array.dtype.kind != "f" or bool(np.isfinite(array).all())
+
+
+def _finite_constants(model: ir.Model) -> bool:
+    """Whether sums of a few elements of every constant are finite."""
+    tensors = [value.const_value for value in model.graph.initializers.values()]
+    arrays = [tensor.numpy() for tensor in tensors if tensor is not None]
+    return all(a.dtype.kind != "f" or bool(np.isfinite(a * a.dtype.type(64)).all()) for a in arrays)
 
 
 def _without_infinities(outputs: Outputs) -> Outputs:

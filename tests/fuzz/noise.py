@@ -8,7 +8,7 @@ difference by that has no defined value to hold it to.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,15 +41,22 @@ def explains(
     expected: Mapping[str, Any],
     found: Difference,
     noise: Noise = LAST_BITS,
+    calibration: Sequence[Mapping[str, Any]] = (),
 ) -> bool:
-    """Whether moving the values moves the outputs about as far."""
+    """Whether moving the values moves the outputs about as far.
+
+    Args:
+        calibration: feeds whose values decide on the codes of eight bits, these ones among them.
+    """
     values = _values(plain, feeds)
-    if noise.of_largest and not all(np.isfinite(array).all() for array in values.values()):
+    runs = [_values(plain, each) for each in calibration] if noise.of_largest else []
+    if not all(np.isfinite(array).all() for run in runs for array in run.values()):
         return True  # a NaN, or infinity, has no codes of eight bits
+    largest = {name: max(float(np.abs(run[name]).max(initial=0)) for run in runs) for name in values if runs}
     for seed in range(_TRIES):
         given = {} if noise.of_largest else feeds  # a caller's numbers are rounded by quantizing only
         movable = {name: array for name, array in values.items() if name not in given}
-        steps = _steps(movable, noise, np.random.default_rng(seed))
+        steps = _steps(movable, noise, largest, np.random.default_rng(seed))
         session = open_session(_moved(plain, steps), optimize=False, threads=1)
         try:
             moved = difference(expected, run_session(session, feeds))
@@ -71,13 +78,15 @@ def _values(plain: ir.Model, feeds: Mapping[str, Any]) -> dict[str, np.ndarray]:
     return {n: a for n, a in found.items() if isinstance(a, np.ndarray) and a.dtype.kind == "f"}
 
 
-def _steps(values: Mapping[str, np.ndarray], noise: Noise, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """What is added to each value."""
+def _steps(
+    values: Mapping[str, np.ndarray], noise: Noise, largest: Mapping[str, float], rng: np.random.Generator
+) -> dict[str, np.ndarray]:
+    """What is added to each value, whose largest element is given for noise that goes by that."""
     steps = {}
     for name, array in values.items():
         relative = noise.relative.get(ir.DataType.from_numpy(array.dtype), 0.0)
         with np.errstate(over="ignore", invalid="ignore"):
-            size = np.abs(array) * relative + np.abs(array).max(initial=0) * noise.of_largest
+            size = np.abs(array) * relative + largest.get(name, 0) * noise.of_largest
             step = rng.integers(-1, 2, array.shape) * np.where(np.isfinite(size), size, 0)
             steps[name] = np.asarray(step).astype(array.dtype)
     return steps

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import onnx_ir as ir
+import onnxruntime as ort
 
 from optc import newnode
 from optc.errors import UserError
@@ -55,21 +56,37 @@ def observe(
         return 0
     copy = model.clone()
     wanted = _attach(copy, probes)
-    session = open_session(copy, threads=threads, options=_AS_WRITTEN)
+    session = _session(copy, threads)
     count = 0
     for feeds in progress(samples, "calibrating"):
         try:
             found = run_session(session, feeds)
-        except ORT_ERRORS as error:
-            reason = str(error).strip().split("\n", 1)[0]
-            raise UserError(
-                f"the model fails on calibration sample {count}: {reason}",
-                hint="check the shapes and values of the calibration data",
-            ) from error
+        except ORT_ERRORS:
+            found = _run_as_written(copy, feeds, count)
         for probe, names in wanted:
             probe.update([found[name] for name in names])
         count += 1
     return count
+
+
+def _session(copy: ir.Model, threads: int | None) -> ort.InferenceSession:
+    """Optimized, or else as written: the runtime's optimizer fails on some models that run."""
+    try:
+        return open_session(copy, threads=threads, options=_AS_WRITTEN)
+    except ORT_ERRORS:
+        return open_session(copy, threads=threads, optimize=False)
+
+
+def _run_as_written(copy: ir.Model, feeds: Feeds, number: int) -> dict[str, Any]:
+    """What the model gives without the runtime's optimizer, which breaks some models for some sizes."""
+    try:
+        return run_session(open_session(copy, optimize=False), feeds)
+    except ORT_ERRORS as error:
+        reason = str(error).strip().split("\n", 1)[0]
+        raise UserError(
+            f"the model fails on calibration sample {number}: {reason}",
+            hint="check the shapes and values of the calibration data",
+        ) from error
 
 
 def _attach(copy: ir.Model, probes: Mapping[str, Sequence[Probe]]) -> list[tuple[Probe, list[str]]]:
