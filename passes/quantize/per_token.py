@@ -3,7 +3,8 @@
 ONNX Runtime has none on the CPU, where plain operators around its int8 product cost more than the smaller
 error is worth (`docs/quantization.md`), so no scheme of `quantize` writes this. It is what a kernel is held
 against: `product` says it in numpy, and `body` as the plain graph that a fused function stands for. The two
-agree to the bit. Rows are rounded symmetrically, as in LLM.int8() without its outliers (Dettmers et al., 2022).
+agree to the bit. Rows are rounded symmetrically, as in LLM.int8() without its outliers (Dettmers et al.,
+2022).
 """
 
 from __future__ import annotations

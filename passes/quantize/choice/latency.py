@@ -8,7 +8,7 @@ where so few rows meet them that reading them is what takes the time.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -133,8 +133,9 @@ def savings(
         for label, feeds in gate.feeds_by_shape(model, ctx.examples[0]).items()
     }
     asked = sorted({kind for kinds in shapes.values() for kind in kinds.values()}, key=_work, reverse=True)
+    few = _with_few_rows(names, shapes.values()) if in_blocks else set()
     times = {
-        kind: _timed(kind, ctx, in_blocks=in_blocks)
+        kind: _timed(kind, ctx, in_blocks=kind in few)
         for kind in ctx.progress(asked[:_MOST], "latency of sites")
     }
     found = {}
@@ -143,6 +144,16 @@ def savings(
         if kinds and all(kind in times for kind in kinds.values()):
             found[name] = Saving({label: times[kind] for label, kind in kinds.items()})
     return found
+
+
+def _with_few_rows(names: Sequence[str], shapes: Collection[Mapping[str, Kind]]) -> set[Kind]:
+    """The kinds of sites that have few rows at every shape."""
+    of_sites = [[kinds[name] for kinds in shapes if name in kinds] for name in names]
+    return {kind for kinds in of_sites if all(_rows(k) <= _FEW_ROWS for k in kinds) for kind in kinds}
+
+
+def _rows(kind: Kind) -> int:
+    return math.prod(kind[0][:-1])
 
 
 def _kinds(model: ir.Model, names: Sequence[str], sizes: Mapping[str, int]) -> dict[str, Kind]:
@@ -170,10 +181,9 @@ def _work(kind: Kind) -> int:
 
 def _timed(kind: Kind, ctx: Context, *, in_blocks: bool) -> Mapping[str, float]:
     """Seconds of the product of one kind by scheme."""
-    rows = math.prod(kind[0][:-1])
-    schemes = (FLOAT, DYNAMIC, *((WEIGHT8, WEIGHT4) if in_blocks and rows <= _FEW_ROWS else ()))
+    schemes = (FLOAT, DYNAMIC, *((WEIGHT8, WEIGHT4) if in_blocks else ()))
     feeds = {"x": np.random.default_rng(0).standard_normal(kind[0]).astype(np.float32)}
-    open_program, count = gate.OrtPrograms(ctx.threads), copies(kind, rows)
+    open_program, count = gate.OrtPrograms(ctx.threads), copies(kind, _rows(kind))
     calls = {
         scheme: partial(open_program(made(kind, scheme, count, ctx)).open(), feeds) for scheme in schemes
     }

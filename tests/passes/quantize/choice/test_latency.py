@@ -111,12 +111,19 @@ def test_blocks_are_best_where_they_are_faster_on_average() -> None:
     assert saving((4.0, 2.0, 1.0, 0.5), (4.0, 2.0)).best == "int8-dynamic"  # not timed everywhere
 
 
-@pytest.mark.parametrize(("rows", "schemes"), [(4, 4), (5, 2)])
-def test_real_products_are_timed(rows: int, schemes: int) -> None:
+@pytest.mark.parametrize(("in_blocks", "schemes"), [(True, 4), (False, 2)])
+def test_real_products_are_timed(in_blocks: bool, schemes: int) -> None:
     ctx = Context(target=registry.find_target("cpu"))
-    found = latency._timed(((1, rows, 32), 32, 16), ctx, in_blocks=True)
+    found = latency._timed(((1, 2, 32), 32, 16), ctx, in_blocks=in_blocks)
     assert len(found) == schemes and all(seconds > 0 for seconds in found.values())
-    assert len(latency._timed(((1, rows, 32), 32, 16), ctx, in_blocks=False)) == 2
+
+
+def test_blocks_are_timed_where_rows_are_few_at_every_shape() -> None:
+    def kind(rows: int, columns: int) -> latency.Kind:
+        return ((1, rows, 8), 8, columns)
+
+    shapes = [{"a": kind(1, 2), "b": kind(1, 3)}, {"a": kind(4, 2), "b": kind(5, 3)}]
+    assert latency._with_few_rows(["a", "b"], shapes) == {kind(1, 2), kind(4, 2)}
 
 
 def test_one_row_meets_weights_that_are_not_in_the_cache() -> None:
