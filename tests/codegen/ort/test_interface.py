@@ -75,3 +75,11 @@ def test_what_does_not_fit_is_named(program: runtime.Program, wrong: tuple[int, 
 def test_arrays_that_are_not_contiguous_are_taken(program: runtime.Program) -> None:
     a = np.arange(12, dtype=np.float32).reshape(4, 3).T
     assert np.array_equal(program({"a": a, "b": a.copy()})["y"], 2 * a)
+
+
+@pytest.mark.parametrize("dtype", ["U3", "O"])
+def test_strings_of_any_numpy_kind_are_strings(dtype: str) -> None:
+    words = np.array(["one", "two"], dtype)
+    assert Interface([Input("s", "tensor(string)", (2,))]).check({"s": words})["s"].tolist() == ["one", "two"]
+    with pytest.raises(UserError, match="convert it"):
+        Interface([Input("s", "tensor(float)", (2,))]).check({"s": words})
