@@ -9,7 +9,9 @@ from typing import IO, Any, overload
 
 import numpy as np
 
-LIMIT = 64 << 20  # bytes that one sequence holds in memory
+# Bytes that one sequence holds in memory. The system keeps files that are read again in its cache, so more
+# would buy little, and calibration would take more memory for 512 samples than for 16.
+LIMIT = 4 << 20
 
 
 @dataclass(frozen=True)

@@ -50,3 +50,15 @@ def test_memory_is_bounded() -> None:
         return found
 
     assert peak(200) < peak(20) + 200_000
+
+
+def test_hundreds_of_samples_take_hardly_more_memory_than_a_few() -> None:
+    def held(count: int) -> int:
+        tracemalloc.start()
+        spool = Spool({"x": np.ones(25_000)} for _ in range(count))
+        found = tracemalloc.get_traced_memory()[0]
+        tracemalloc.stop()
+        assert len(spool) == count
+        return found
+
+    assert held(512) < held(16) + (4 << 20)
