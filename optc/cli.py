@@ -26,7 +26,6 @@ app = typer.Typer(
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 _SOURCES = "package.module:factory / path/file.py:factory (this executes the code in that file)."
-Source = Annotated[str, typer.Argument(help=f"model.onnx, program.pt2, or {_SOURCES}")]
 Model = Annotated[str, typer.Argument(help=f"model.onnx, program.pt2, a compiled DIR, or {_SOURCES}")]
 Bind = Annotated[
     list[str] | None,
@@ -36,7 +35,7 @@ Bind = Annotated[
 
 @app.command("compile")
 def compile_command(
-    source: Source,
+    source: Model,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Directory of the artifact.")],
     target: Annotated[str, typer.Option(help="What to compile for; see `optc targets`.")] = "cpu",
     level: Annotated[
@@ -195,7 +194,7 @@ def bench(
 
 @app.command()
 def bisect(
-    source: Source,
+    source: Model,
     max_error: Annotated[float, typer.Option(min=0.0, help="The relative L2 error that is exceeded.")],
     pipeline: Annotated[str | None, typer.Option(help="Passes to run instead of a level.")] = None,
     level: Annotated[int, typer.Option("-O", min=0, max=3, help="As of `optc compile`.")] = 1,

@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 import pytest
+import torch
 
+import optc
 from optc.cli import run_command
 
 TEXT = """<ir_version: 10, opset_import: ["": 20]>
@@ -91,14 +93,33 @@ def test_every_option_of_a_pass_says_what_it_means(capsys: pytest.CaptureFixture
     assert "fp16, bf16" in shown and "Literal" not in shown and "``" not in shown
 
 
-def test_an_artifact_is_compiled_again_by_its_model(
-    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = str(tmp_path / "out")
-    assert run_command(["compile", str(model), "-o", out, "--no-gate"]) == 0
-    assert run_command(["compile", out, "-o", str(tmp_path / "again")]) == 2
-    assert "give the model.onnx in it" in capsys.readouterr().err
-    assert run_command(["compile", f"{out}/model.onnx", "-o", str(tmp_path / "again"), "--no-gate"]) == 0
+def test_an_artifact_is_a_source(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, again = tmp_path / "out", tmp_path / "again"
+    assert run_command(["compile", str(model), "-o", str(out), "--no-gate"]) == 0
+    assert run_command(["compile", str(out), "-o", str(again), "--no-gate"]) == 0
+    assert run_command(["compile", str(again), "-o", str(again), "--no-gate"]) == 0  # into itself, too
+    assert run_command(["diff", str(model), str(again)]) == 0
+    with (out / "model.onnx").open("ab") as file:
+        file.write(b"more")
+    capsys.readouterr()
+    assert run_command(["compile", str(out), "-o", str(tmp_path / "third")]) == 2
+    assert "is not the one that was compiled" in capsys.readouterr().err
+    (out / "manifest.json").unlink()
+    assert run_command(["compile", str(out), "-o", str(tmp_path / "third")]) == 2
+    assert "without a manifest" in capsys.readouterr().err
+    assert not (tmp_path / "third").exists()
+
+
+def test_an_artifact_that_is_compiled_again_is_called_as_before(tmp_path: Path) -> None:
+    class Named(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {"doubled": x + x, "gone": None}  # type: ignore[dict-item]
+
+    x = torch.ones(2, 3)
+    optc.compile(Named(), (x,), gate=False, output=tmp_path / "out")
+    answer = optc.compile(tmp_path / "out", gate=False)(x)
+    assert answer["gone"] is None
+    torch.testing.assert_close(answer["doubled"], x + x)
 
 
 def test_python_runs_the_package_as_the_command() -> None:

@@ -13,6 +13,7 @@ from optc import npz
 from optc.errors import UserError
 
 from .captured import Captured
+from .compiled import is_compiled, load_compiled
 from .feeds import checked, positional
 from .signature import Signature
 
@@ -32,9 +33,9 @@ def capture(
 
     Args:
         source: nn.Module, fx.GraphModule, ExportedProgram, onnx.ModelProto, onnx_ir.Model, or a text or path:
-            ``model.onnx``, ``program.pt2``, ``package.module:factory``, ``path/file.py:factory``. A factory
-            is executed: it is a callable without arguments that returns (module, example_inputs) or
-            (module, example_inputs, dynamic_shapes).
+            ``model.onnx``, ``program.pt2``, the directory of an artifact, ``package.module:factory``,
+            ``path/file.py:factory``. A factory is executed: it is a callable without arguments that returns
+            (module, example_inputs) or (module, example_inputs, dynamic_shapes).
         example_inputs: what the module is called with: a tensor, a tuple, or a dict by parameter name. Needed
             for a module, optional for an ONNX model, not wanted elsewhere.
         dynamic_shapes: of a module, as torch.export takes it.
@@ -102,10 +103,14 @@ def _text(text: str, example_inputs: Any, dynamic_shapes: Any, seed: int, sample
         )
         captured.source = text
         return captured
-    hint = "give model.onnx, program.pt2, package.module:factory or path/file.py:factory"
+    if is_compiled(path):
+        model, signature = load_compiled(path)
+        captured = _onnx(model, text, example_inputs, dynamic_shapes, seed, sample)
+        captured.signature = signature
+        return captured
+    hint = "give model.onnx, program.pt2, a compiled DIR, package.module:factory or path/file.py:factory"
     if path.is_dir():
-        what = "it is a directory"
-        hint = "give the model.onnx in it" if (path / "model.onnx").is_file() else hint
+        what = "it is a directory without a manifest of ours"
     elif path.exists():
         what = "the file has no known ending"
     else:
