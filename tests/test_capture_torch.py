@@ -20,6 +20,7 @@ from torch.export import Dim
 from torch.utils import _pytree
 
 import optc
+from optc import oracle
 from optc.capture import Captured, Signature, capture
 from optc.errors import CaptureError, UserError
 
@@ -482,3 +483,23 @@ def test_masks_that_keep_something_in_every_row_cost_nothing() -> None:
     assert guards(biased, bias=causal.roll(1, 0)) == 0
     assert guards(biased, bias=causal & ~causal) == 1
     assert guards(own, bias=bias) == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int64])
+def test_shifts_keep_the_type_of_integers(dtype: torch.dtype) -> None:
+    """The stock exporter makes unsigned integers signed there."""
+
+    class Shifts(torch.nn.Module):
+        def forward(self, x: torch.Tensor, n: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            return x >> 1, x << 2, torch.bitwise_right_shift(x, n), torch.bitwise_left_shift(x, n)
+
+    limits = torch.iinfo(dtype)
+    x, n = (
+        torch.tensor([limits.min, 3, 100, limits.max], dtype=dtype),
+        torch.tensor([1, 2, 5, 6], dtype=dtype),
+    )
+    captured = capture(Shifts(), (x, n))
+    found = oracle.run(captured.model, captured.examples[0])
+    for expected, actual in zip(Shifts()(x, n), found.values(), strict=True):
+        assert actual.dtype == expected.numpy().dtype
+        np.testing.assert_array_equal(actual, expected.numpy())

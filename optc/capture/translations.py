@@ -8,6 +8,7 @@ from typing import Any
 import onnx_ir as ir
 import torch
 from onnxscript import opset18 as op
+from onnxscript.function_libs.torch_lib.ops import core as _core
 from onnxscript.function_libs.torch_lib.ops.nn import aten_scaled_dot_product_attention as _stock
 
 
@@ -60,6 +61,33 @@ def _ints(*numbers: int) -> Any:
     return op.Constant(value_ints=list(numbers))
 
 
+_UNSIGNED = {ir.DataType.UINT8, ir.DataType.UINT16, ir.DataType.UINT32, ir.DataType.UINT64}
+
+
+def left_shift(self: Any, other: Any) -> Any:
+    """Of unsigned integers, which the stock translation makes signed."""
+    if self.dtype in _UNSIGNED:
+        return op.BitShift(self, _amount(other, self), direction="LEFT")
+    return _core.aten_bitwise_left_shift(self, _amount(other, self))
+
+
+def right_shift(self: Any, other: Any) -> Any:
+    """Of unsigned integers, which the stock translation makes signed."""
+    if self.dtype in _UNSIGNED:
+        return op.BitShift(self, _amount(other, self), direction="RIGHT")
+    return _core.aten_bitwise_right_shift(self, _amount(other, self))
+
+
+def _amount(other: Any, like: Any) -> Any:
+    return other if isinstance(other, ir.Value) else op.Constant(value=ir.tensor(other, dtype=like.dtype))  # type: ignore[arg-type]
+
+
 TABLE: dict[Callable[..., Any], Callable[..., Any]] = {
-    torch.ops.aten.scaled_dot_product_attention.default: attention
+    torch.ops.aten.scaled_dot_product_attention.default: attention,
+    torch.ops.aten.__lshift__.Scalar: left_shift,
+    torch.ops.aten.__rshift__.Scalar: right_shift,
+    torch.ops.aten.bitwise_left_shift.Tensor: left_shift,
+    torch.ops.aten.bitwise_left_shift.Tensor_Scalar: left_shift,
+    torch.ops.aten.bitwise_right_shift.Tensor: right_shift,
+    torch.ops.aten.bitwise_right_shift.Tensor_Scalar: right_shift,
 }
