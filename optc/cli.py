@@ -269,6 +269,9 @@ def _print(data: Any, as_json: bool, rendered: Any) -> None:
         raise UserError(f"the output cannot be written: {error.strerror}", where="stdout") from None
 
 
+_INTERRUPTED, _STOPPED = 130, "optc: interrupted; nothing was written\n"
+
+
 def main(arguments: list[str] | None = None) -> None:
     """The ``optc`` command; exits the process."""
     sys.exit(run_command(sys.argv[1:] if arguments is None else arguments))
@@ -278,6 +281,8 @@ def run_command(arguments: list[str]) -> int:
     """Runs one command line and returns its exit code; errors are printed to stderr."""
     try:
         result = typer.main.get_command(app).main(arguments, prog_name="optc", standalone_mode=False)
+        if result == _INTERRUPTED:  # typer makes an exit code of Ctrl-C
+            sys.stderr.write(_STOPPED)
         return result if isinstance(result, int) else 0
     except _ClickError as error:
         if type(error).__name__ == "NoArgsIsHelpError":
@@ -286,8 +291,8 @@ def run_command(arguments: list[str]) -> int:
         error.show()  # type: ignore[attr-defined]
         return 2
     except (typer.Abort, KeyboardInterrupt):
-        sys.stderr.write("optc: interrupted; nothing was written\n")
-        return 130
+        sys.stderr.write(_STOPPED)
+        return _INTERRUPTED
     except UserError as error:
         _complain(error, arguments, "error")
         return 2

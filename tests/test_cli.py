@@ -122,6 +122,15 @@ def test_an_artifact_that_is_compiled_again_is_called_as_before(tmp_path: Path) 
     torch.testing.assert_close(answer["doubled"], x + x)
 
 
+def test_an_interrupt_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("optc.catalog.targets", interrupted)
+    assert run_command(["targets"]) == 130
+    assert "interrupted; nothing was written" in capsys.readouterr().err
+
+
 def test_python_runs_the_package_as_the_command() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "optc", "--help"], capture_output=True, text=True, check=False
