@@ -68,6 +68,8 @@ def open_session(
     content = detach(model_or_path, by_reference)
     for name, value in weights.items():
         session_options.add_initializer(name, value)  # makes the session use our memory
+    if not weights:
+        return _new_session(content, session_options)
     if optimize:
         # Makes the optimizer see the values too; ONNX Runtime 1.31 copies all of them for that.
         session_options.add_external_initializers(list(weights), list(weights.values()))
@@ -134,6 +136,8 @@ def detach(model: ir.Model, place: Callable[[ir.TensorProtocol, str], ir.Externa
     Raises:
         UserError: the model without its weights is larger than protobuf allows.
     """
+    if not any(isinstance(tensor, ir.ExternalTensor) or _is_detachable(tensor) for tensor in _tensors(model)):
+        return _serialized(model)
     bare = model.clone()  # graph and nodes are new, tensors are shared
     _drop_unused_initializers(bare.graph)
     _hoist_large_initializers(bare)
@@ -143,11 +147,27 @@ def detach(model: ir.Model, place: Callable[[ir.TensorProtocol, str], ir.Externa
         detached.add(name)
         _set_constant(value, place(tensor, name))
     _load_external_tensors(bare, detached)
-    proto = ir.to_proto(bare)
+    return _serialized(bare)
+
+
+def _serialized(model: ir.Model) -> bytes:
+    proto = ir.to_proto(model)
     if proto.ByteSize() > _MAX_PROTO_BYTES:
         raise UserError("the model is over 2 GB even without its weights, more than ONNX Runtime takes")
     content: bytes = proto.SerializeToString()
     return content
+
+
+def _tensors(model: ir.Model) -> Iterator[ir.TensorProtocol]:
+    """All constants of a model: initializers, and attributes of nodes."""
+    for graph in (model.graph, *model.graph.subgraphs()):
+        values = graph.initializers.values()
+        yield from (value.const_value for value in values if value.const_value is not None)
+    functions = (function.all_nodes() for function in model.functions.values())
+    for node in chain(model.graph.all_nodes(), *functions):
+        for attr in node.attributes.values():
+            if attr.type == ir.AttributeType.TENSOR and not attr.is_ref():
+                yield attr.as_tensor()
 
 
 def _drop_unused_initializers(graph: ir.Graph) -> None:

@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
 import pytest
-from fuzz import check, generate, search
+from fuzz import check, generate, search, usable
 from fuzz.case import from_text, to_text
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -46,6 +47,20 @@ def test_random_graphs_keep_their_results(recipe: generate.Recipe) -> None:
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
 def test_what_once_failed_stays_right(path: Path) -> None:
     assert check.check(from_text(path.read_text(encoding="utf-8"))) is None
+
+
+def test_feeds_that_runtime_takes_and_onnx_does_not_mean_nothing() -> None:
+    """Of the empty parts of a Concat, ONNX Runtime does not compare the sizes."""
+    text = (
+        "pipeline: simplify\nconstant none: float32[2,2,0]\n"
+        "feed 0 x: float32[2,2,0]\nfeed 1 x: float32[3,3,0]\n---\n"
+        '<ir_version: 10, opset_import: ["" : 18]>\n'
+        "fuzz (float[d,d,0] x) => (float[e,f,g] y) { y = Concat <axis = 2> (x, none) }\n"
+    )
+    case = from_text(text)
+    assert usable.usable(case) == [case.feeds[0]]
+    with pytest.raises(check.Invalid):
+        usable.usable(replace(case, feeds=case.feeds[1:]))
 
 
 def test_a_case_survives_as_text() -> None:

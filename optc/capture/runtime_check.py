@@ -23,6 +23,7 @@ def check_types(model: ir.Model, where: str) -> None:
     """
     options = ort.SessionOptions()
     options.log_severity_level = 4
+    options.intra_op_num_threads = 1  # nothing is run
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
         data = ir.to_proto(_without_weights(model)).SerializeToString()

@@ -19,13 +19,13 @@ class Recording:
     Large values go to a temporary file. What a rewrite puts in the place of a value gets its contents.
     """
 
-    def __init__(self, model: ir.Model, samples: Iterable[Sample]) -> None:
+    def __init__(self, model: ir.Model, samples: Iterable[Sample], threads: int | None = None) -> None:
         self.samples: list[Sample] = []
         self._spool = Spool()
         self._rows: dict[ir.Value, list[int]] = {}
         values = [value for node in model.graph for value in node.outputs if value.name]
         try:
-            session = open_session(_with_outputs(model, values), optimize=False)
+            session = open_session(_with_outputs(model, values), optimize=False, threads=threads)
         except ORT_ERRORS:
             return  # a value that cannot be an output: nothing is known, and the validator says so
         for sample in samples:

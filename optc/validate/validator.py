@@ -36,10 +36,11 @@ class Validator:
 
     Args:
         examples: feeds of the model; other numbers and sizes are made from them.
+        threads: of the runs of the whole model; None is one per core.
     """
 
-    def __init__(self, examples: Sequence[Feeds], seed: int = 0) -> None:
-        self._examples, self._seed = examples, seed
+    def __init__(self, examples: Sequence[Feeds], seed: int = 0, *, threads: int | None = None) -> None:
+        self._examples, self._seed, self._threads = examples, seed, threads
         self.checked: Counter[str] = Counter()
         self.unchecked: Counter[str] = Counter()
         self._recording: Recording | None = None
@@ -124,7 +125,8 @@ class Validator:
 
     def _record(self) -> None:
         given = self._recording.samples if self._recording else None
-        self._recording = Recording(self._model, given or samples(self._model, self._examples, self._seed))
+        chosen = given or samples(self._model, self._examples, self._seed)
+        self._recording = Recording(self._model, chosen, self._threads)
         if not self._recording.samples:
             self._recording = None
 

@@ -21,12 +21,14 @@ from optc.difference import difference
 from optc.errors import OptcError, WrongRewrite
 from optc.passbase import Context
 from optc.pipeline import Pipeline
-from optc.session import ORT_ERRORS, open_session, run_session
+from optc.session import open_session, run_session
 from optc.trail import Trail
 from optc.validate import Validator
 
-from . import builder, noise
+from . import noise
 from .case import Case, Feeds
+from .usable import Invalid as Invalid
+from .usable import usable
 
 Outputs = Mapping[str, Any]
 
@@ -62,17 +64,13 @@ class State:
     removed: bool = False  # parts are gone: only types and shapes stay
 
 
-class Invalid(Exception):
-    """ONNX Runtime cannot run the model itself: nothing to hold anything against."""
-
-
 def check(case: Case) -> Finding | None:
     """The first thing that goes wrong, or None.
 
     Raises:
         Invalid: the model does not run on any of its feeds.
     """
-    feeds = _usable(case)
+    feeds = usable(case)
     with contextlib.redirect_stderr(io.StringIO()):
         try:
             captured = capture(case.model, inputs=feeds[0]).model
@@ -100,18 +98,17 @@ def check(case: Case) -> Finding | None:
 
 
 def states(case: Case, model: ir.Model, feeds: list[Feeds]) -> Iterator[State]:
-    """The model after every pass; the verifier looks at each."""
+    """The model after every pass that changed something, and legalized; the verifier looks at all."""
     ctx = Context(
         target=registry.find_target("cpu"),
         examples=feeds,
         calibration=feeds,
         lowerings=case.lowerings,
         threads=1,
-        trail=Trail(watchers=(Validator(feeds),)),
+        trail=Trail(watchers=(Validator(feeds, threads=1),)),
     )
     watcher = observers.Verify()
     watcher.start(model)
-    yield State("capture", model)
     regrouped = finite = False
     steps = Pipeline.parse(case.pipeline).walk(model, ctx)
     for number, (record, model) in enumerate(steps):
@@ -120,25 +117,11 @@ def states(case: Case, model: ir.Model, feeds: list[Feeds]) -> Iterator[State]:
         finite |= _NOT_FOR_NAN in record.report.matched
         step, exact = record.step.name, record.step.exact or not record.report.changed
         removed = step == "skip-layers"
-        yield State(f"{step} (pass {number + 1})", model, exact, regrouped, finite, removed)
+        if record.report.changed:  # what changed in spite of that is seen after the next step, or legalize
+            yield State(f"{step} (pass {number + 1})", model, exact, regrouped, finite, removed)
     model, _ = Pipeline((registry.find_pass("legalize")(),)).run(model, ctx, [watcher])
     verify.verify(model, target=ctx.target, after="legalize")
     yield State("legalize", model, regrouped=regrouped, finite=finite)
-
-
-def _usable(case: Case) -> list[Feeds]:
-    try:
-        session = builder.session(case.model)
-    except ORT_ERRORS as error:
-        raise Invalid(str(error)) from error
-    usable = []
-    for feeds in case.feeds:
-        with contextlib.suppress(*ORT_ERRORS):
-            session.run(None, feeds)
-            usable.append(feeds)
-    if not usable:
-        raise Invalid("no feeds run")
-    return usable
 
 
 def _run(model: ir.Model, feeds: list[Feeds]) -> list[Outputs]:
