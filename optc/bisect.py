@@ -94,7 +94,7 @@ def bisect_data(
     rows, culprit = first_pass(
         (*steps, registry.find_pass("legalize")()), captured.model, ctx, judge, max_error
     )
-    samples = f"{len(calibrating)} calibration samples" if calibrating else captured.examples_note
+    samples = data.described(calibrating, captured.examples_note)
     found = {"source": captured.source, "max_error": max_error, "samples": samples, "passes": rows}
     if culprit is None:
         return {**found, "culprit": None}

@@ -20,16 +20,11 @@ def render(data: Mapping[str, Any]) -> RenderableType:
     table.add_column("pass")
     table.add_column("rewrites", justify="right")
     table.add_column("error so far", justify="right")
-    table.add_column("")
     for row in data["passes"]:
         over = row["error"] > data["max_error"]
-        table.add_row(
-            escape(row["pass"]),
-            str(row["rewrites"]),
-            figure(row["error"]),
-            "[bold red]exceeds it[/]" if over else "",
-        )
-    limit = f"allowed: {figure(data['max_error'])} relative L2, on: {data['samples']}"
+        error = f"[bold red]{figure(row['error'])}, too much[/]" if over else figure(row["error"])
+        table.add_row(escape(row["pass"]), str(row["rewrites"]), error)
+    limit = f"allowed: {figure(data['max_error'])} relative L2, on {data['samples']}"
     return Group(table, Text(limit, style="dim"), Text("\n".join(_verdict(data))))
 
 

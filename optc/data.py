@@ -95,6 +95,13 @@ def calibration_samples(
     return samples
 
 
+def described(calibration: Sequence[Feeds], examples_note: str) -> str:
+    """What errors are taken on, for people: calibration samples, or the examples and where they come from."""
+    if calibration:
+        return f"{len(calibration)} calibration sample{'s' * (len(calibration) != 1)}"
+    return f"the example inputs ({examples_note})" if examples_note else "no inputs"
+
+
 def takes_any_batch(model: ir.Model) -> bool:
     """Whether axis 0 of every input that has axes is a dynamic dimension, and the same one."""
     firsts = [value.shape[0] for value in model.graph.inputs if value.shape is not None and len(value.shape)]

@@ -290,7 +290,11 @@ def _compile(
     summary = {
         "source": captured.source,
         "target": request.target.name,
-        "inputs": {"interface": report.interface(plain), "samples": captured.examples_note},
+        "inputs": {
+            "interface": report.interface(plain),
+            "samples": captured.examples_note,
+            "errors_on": data.described(samples, captured.examples_note),
+        },
         "threads": request.threads,
         "opset": raised,
         **({"widened": widened} if widened else {}),

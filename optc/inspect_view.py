@@ -11,6 +11,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from optc.amounts import duration
+
 NAME_WIDTH = 40
 OPS_SHOWN = 12
 VALUES_SHOWN = 12
@@ -143,7 +145,7 @@ def _figures(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         count(sum(row["parameters"] for row in rows)),
         count(_added([row["flops"] for row in rows])),
         count(_added([row["bytes"] for row in rows]), "B"),
-        f"{ms:.3f} ms",
+        duration(ms),
         f"{share:.0%}",
     ]
 
@@ -165,14 +167,14 @@ def _ops(data: Mapping[str, Any]) -> Table:
             str(row["count"]),
             count(row["flops"]),
             count(row["bytes"], "B"),
-            f"{row['ms']:.3f} ms",
+            duration(row["ms"]),
             f"{row['share']:.0%}",
         )
     rest = data["ops"][OPS_SHOWN:]
     if rest:
         number = sum(row["count"] for row in rest)
         ms, share = sum(row["ms"] for row in rest), sum(row["share"] for row in rest)
-        table.add_row(f"{len(rest)} others", str(number), "", "", f"{ms:.3f} ms", f"{share:.0%}", style="dim")
+        table.add_row(f"{len(rest)} others", str(number), "", "", duration(ms), f"{share:.0%}", style="dim")
     return table
 
 

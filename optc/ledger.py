@@ -15,21 +15,21 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 from rich.text import Text
 
-from optc import curve_view
-from optc.report import measured
+from optc import amounts, curve_view
+from optc.report_text import RATIO, columns, measured, verdict
 
 _REASONS_SHOWN = 6
 
 
 def render(report: Mapping[str, Any], directory: Path | None = None) -> RenderableType:
     """The ledger: one row per pass, what the gate decided, what was left alone and why."""
-    parts: list[RenderableType] = [_header(report), _passes(report)]
+    parts: list[RenderableType] = [_header(report), _passes(report), _note(columns(report))]
     if decisions := _decisions(report):
-        parts.append(decisions)
+        parts += [decisions, _note(RATIO)]
     parts += [curve_view.render(found) for found in report.get("curves", ())]
     if skipped := _skipped(report):
         parts.append(skipped)
-    parts += [Text(f"note: {note}", style="dim") for note in report["final"]["detail"].get("notes", ())]
+    parts += [_note(f"note: {note}") for note in report["final"]["detail"].get("notes", ())]
     if "validation" in report:
         parts.append(_validation(report["validation"]))
     parts.append(_verdict(report))
@@ -38,11 +38,15 @@ def render(report: Mapping[str, Any], directory: Path | None = None) -> Renderab
     return Group(*parts)
 
 
+def _note(text: str) -> Text:
+    return Text(text, style="dim")
+
+
 def _validation(found: Mapping[str, Any]) -> Text:
     checked, unchecked = (sum(found[key].values()) for key in ("checked", "unchecked"))
     reasons = ", ".join(sorted(found["unchecked"]))
     left = f"; {unchecked} could not be: {reasons}" if unchecked else ""
-    return Text(f"validated: {checked} rewrites checked, none is wrong{left}", style="dim")
+    return _note(f"validated: {checked} rewrites checked, none is wrong{left}")
 
 
 def _header(report: Mapping[str, Any]) -> Text:
@@ -67,8 +71,7 @@ def _passes(report: Mapping[str, Any]) -> Table:
             _name(row),
             _did(row),
             _error(row["error"]),
-            _arrow(row["ms_before"], row["ms_after"], "{:.2f}"),
-            _arrow(_mb(row["bytes_before"]), _mb(row["bytes_after"]), "{:.1f}"),
+            *_costs(row),
         )
     final = report["final"]
     table.add_section()
@@ -76,8 +79,7 @@ def _passes(report: Mapping[str, Any]) -> Table:
         "[bold]all[/]",
         "",
         _error(final["error"]),
-        _arrow(final["ms_before"], final["ms_after"], "{:.2f}"),
-        _arrow(_mb(final["bytes_before"]), _mb(final["bytes_after"]), "{:.1f}"),
+        *_costs(final),
     )
     return table
 
@@ -103,15 +105,11 @@ def _error(error: Mapping[str, Any] | None) -> str:
     return "0" if not error["rel_l2"] else f"{error['rel_l2']:.1e}"
 
 
-def _arrow(before: float | None, after: float | None, form: str) -> str:
-    if before is None or after is None:
-        return "[dim]-[/]"
-    first, second = form.format(before), form.format(after)
-    return first if first == second else f"{first} → {second}"
-
-
-def _mb(size: int | None) -> float | None:
-    return None if size is None else size / 1e6
+def _costs(row: Mapping[str, Any]) -> tuple[str, str]:
+    """Milliseconds and megabytes, before and after."""
+    ms = amounts.change(row["ms_before"], row["ms_after"], amounts.milliseconds)
+    size = amounts.change(row["bytes_before"], row["bytes_after"], amounts.megabytes)
+    return ms or "[dim]-[/]", size or "[dim]-[/]"
 
 
 def _decisions(report: Mapping[str, Any]) -> Table | None:
@@ -122,7 +120,7 @@ def _decisions(report: Mapping[str, Any]) -> Table | None:
     for name in ("family", "time ratio (95%)", "verdict"):
         table.add_column(name, overflow="fold")
     for row in rows:
-        table.add_row(escape(row["what"]), measured(row) or "-", escape(row["verdict"]))
+        table.add_row(escape(row["what"]), measured(row) or "-", escape(verdict(row)))
     return table
 
 
@@ -136,7 +134,7 @@ def _skipped(report: Mapping[str, Any]) -> Text | None:
     lines = [f"  {count:>3}x {reason}" for reason, count in reasons.most_common(_REASONS_SHOWN)]
     if len(reasons) > _REASONS_SHOWN:
         lines.append(f"       and {len(reasons) - _REASONS_SHOWN} more reasons in report.json")
-    return Text("left alone:\n" + "\n".join(lines), style="dim")
+    return _note("left alone:\n" + "\n".join(lines))
 
 
 def _verdict(report: Mapping[str, Any]) -> Text:

@@ -56,7 +56,7 @@ def whole(
         "bytes_before": size[0],
         "bytes_after": size[1],
         "reverted": [r.step.name for r in records if r.undone],
-        "detail": {key: value for key, value in timing.items() if not key.startswith("ms_")},
+        "detail": {key: value for key, value in timing.items() if key not in ("ms_before", "ms_after")},
     }
 
 
@@ -84,12 +84,3 @@ def _shape(value: ir.Value) -> list[int | str | None] | None:
     if value.shape is None:
         return None
     return [size if isinstance(size, int) else size.value for size in value.shape]
-
-
-def measured(row: Mapping[str, Any]) -> str:
-    """The time ratio in a row of the gate with its 95% interval; a single session has none."""
-    if row.get("ratio") is None:
-        return ""
-    if row.get("low") is None or row.get("high") is None:
-        return f"{row['ratio']:.3f} (one session)"
-    return f"{row['ratio']:.3f} ({row['low']:.3f} to {row['high']:.3f})"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -295,6 +296,19 @@ def test_an_internal_error_says_how_to_report_it(
     assert run_command(["compile", str(model), "-o", str(tmp_path / "out")]) == 1
     captured = capsys.readouterr()
     assert "planted" in captured.err and "report" in captured.err
+
+
+def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["--version"]) == 0
+    assert capsys.readouterr().out == f"optc {version('optc')}\n"
+
+
+@pytest.mark.parametrize("arguments", [["diff"], ["targets", "--all"]], ids=["argument", "option"])
+def test_a_misused_command_is_json_too(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command([*arguments, "--json"]) == 2
+    captured = capsys.readouterr()
+    message = json.loads(captured.out)["error"]["message"]
+    assert message in captured.err and "Usage:" in captured.err
 
 
 def test_json_errors_are_json_too(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from optc import amounts
+from optc.report_text import RATIO, columns
+
 from . import curves, plots, tables
 from .style import CSS
 
@@ -22,11 +25,11 @@ def page(report: Mapping[str, Any]) -> str:
     """
     detail = report["final"]["detail"]
     sections = [
-        _section("What each pass did", tables.ledger(report)),
+        _section("What each pass did", tables.ledger(report) + _small(columns(report))),
         _section("By pass", _by_pass(report["passes"])),
         *(_section(curves.title(each), curves.section(each)) for each in report.get("curves", ())),
         _section("Where the time goes", _operators(detail)),
-        _section("What the gate measured", tables.gate(detail["gate"]) if detail.get("gate") else ""),
+        _section("What the gate measured", _gate(detail)),
         _section("What was left alone, and why", tables.left_alone(report)),
         _section("Notes", "".join(f"<p>{escape(note)}</p>" for note in _notes(detail))),
     ]
@@ -41,6 +44,14 @@ def page(report: Mapping[str, Any]) -> str:
         f"{report['threads']} thread{'s' if report['threads'] != 1 else ''}</p>"
         f"{_cards(report)}{''.join(sections)}</body></html>\n"
     )
+
+
+def _gate(detail: Mapping[str, Any]) -> str:
+    return tables.gate(detail["gate"]) + _small(RATIO) if detail.get("gate") else ""
+
+
+def _small(text: str) -> str:
+    return f'<p class="key soft">{escape(text)}</p>'
 
 
 def _notes(detail: Mapping[str, Any]) -> list[str]:
@@ -62,7 +73,10 @@ def _cards(report: Mapping[str, Any]) -> str:
     ratio = final["bytes_before"] / final["bytes_after"] if final["bytes_after"] else None
     cards = [
         ("not measured" if speed is None else f"{speed:.2f}×", small or "speed against the plain model"),
-        (f"{final['bytes_after'] / 1e6:.1f} MB", f"weights, from {final['bytes_before'] / 1e6:.1f} MB"),
+        (
+            f"{amounts.megabytes(final['bytes_after'])} MB",
+            f"weights, from {amounts.megabytes(final['bytes_before'])} MB",
+        ),
         (tables.error(final["error"]), "relative error of the outputs"),
         (str(sum(final["matched"].values())), "rewrites"),
     ]
@@ -81,11 +95,10 @@ def _by_pass(passes: Sequence[Mapping[str, Any]]) -> str:
     figures = []
     times = _steps(kept, "ms")
     if len(times) > 1:
-        figures.append(plots.bars("Latency after each pass (ms)", times, lambda value: f"{value:.2f}"))
+        figures.append(plots.bars("Latency after each pass (ms)", times, amounts.milliseconds))
     sizes = _steps(kept, "bytes")
     if len(sizes) > 1:
-        megabytes = [(name, size / 1e6) for name, size in sizes]
-        figures.append(plots.bars("Weights after each pass (MB)", megabytes, lambda value: f"{value:.1f}"))
+        figures.append(plots.bars("Weights after each pass (MB)", sizes, amounts.megabytes))
     errors = [(row["name"], row["error"]["rel_l2"]) for row in kept if "rel_l2" in (row["error"] or {})]
     if errors:
         title = "Relative error after each pass (log scale)"
@@ -111,7 +124,7 @@ def _operators(detail: Mapping[str, Any]) -> str:
     names = sorted({*before, *after}, key=lambda name: -max(before.get(name, 0), after.get(name, 0)))
     rows = [(name, before.get(name, 0.0), after.get(name, 0.0)) for name in names[:_SHOWN_OPERATORS]]
     title = "Time by operator, plain model and artifact (ms)"
-    figures = [plots.pairs(title, rows, lambda value: f"{value:.3f}")]
+    figures = [plots.pairs(title, rows, amounts.milliseconds)]
     roof = detail.get("roofline", {})
     if roof.get("ops"):
         title = "Roofline of the artifact: GFLOP/s against FLOP per byte; larger dots take longer"

@@ -28,7 +28,7 @@ p.sub { margin: .25rem 0 1.5rem; }
 .card b { display: block; font-size: 1.6rem; line-height: 1.25; }
 .card span { color: var(--soft); font-size: .85rem; }
 figure { max-width: 40rem; }
-.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(19rem, 1fr)); gap: .75rem; }
+.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(24rem, 1fr)); gap: .75rem; }
 .box { overflow-x: auto; padding: .3rem .6rem; }
 table { border-collapse: collapse; width: 100%; }
 th { text-align: left; font-weight: 600; color: var(--soft); font-size: .82rem; }
@@ -48,5 +48,6 @@ svg .hollow { fill: var(--card); stroke: var(--after); stroke-width: 1.8; }
 svg .axis { stroke: var(--line); } svg .roof { stroke: var(--warn); fill: none; stroke-width: 1.5; }
 figcaption { margin-bottom: .5rem; font-size: .85rem; }
 details { margin: .35rem 0; } summary { cursor: pointer; }
+.key { margin: .5rem 0 0; font-size: .85rem; }
 .key i { display: inline-block; width: .7rem; height: .7rem; border-radius: .15rem; margin: 0 .3rem 0 .8rem; }
 """

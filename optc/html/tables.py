@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from optc.report import measured
+from optc import amounts
+from optc.report_text import measured, verdict
 
 
 def ledger(report: Mapping[str, Any]) -> str:
@@ -20,12 +21,10 @@ def ledger(report: Mapping[str, Any]) -> str:
 
 def gate(rows: Sequence[Mapping[str, Any]]) -> str:
     """What was measured, and what followed."""
-    lines = []
-    for row in rows:
-        lines.append(
-            f"<tr><td>{escape(str(row['what']))}</td><td class=n>{measured(row)}</td>"
-            f"<td>{escape(str(row['verdict']))}</td></tr>"
-        )
+    lines = [
+        f"<tr><td>{escape(str(row['what']))}</td><td>{measured(row)}</td><td>{escape(verdict(row))}</td></tr>"
+        for row in rows
+    ]
     return _table(("what", "time ratio (95%)", "verdict"), lines, numbers=0)
 
 
@@ -97,7 +96,9 @@ def _row(row: Mapping[str, Any]) -> str:
 
 
 def _figures(row: Mapping[str, Any]) -> str:
-    return _cell(error(row["error"])) + _cell(_arrow(row, "ms", 1)) + _cell(_arrow(row, "bytes", 1e6))
+    ms = amounts.change(row["ms_before"], row["ms_after"], amounts.milliseconds)
+    size = amounts.change(row["bytes_before"], row["bytes_after"], amounts.megabytes)
+    return "".join(map(_cell, (error(row["error"]), ms or "–", size or "–")))
 
 
 def _did(row: Mapping[str, Any]) -> str:
@@ -107,14 +108,6 @@ def _did(row: Mapping[str, Any]) -> str:
         return '<span class="soft">nothing to do</span>'
     done = ", ".join(f"{count} {name}" for name, count in sorted(row["matched"].items()))
     return escape(done) or "changed"
-
-
-def _arrow(row: Mapping[str, Any], what: str, unit: float) -> str:
-    before, after = row.get(f"{what}_before"), row.get(f"{what}_after")
-    if before is None or after is None:
-        return "–"
-    first, second = f"{before / unit:.2f}", f"{after / unit:.2f}"
-    return first if first == second else f"{first} → {second}"
 
 
 def _cell(text: str) -> str:

@@ -12,7 +12,7 @@ import pytest
 from optc.gate.contest import PLAIN, Candidate, Sample
 from optc.gate.decisions import INLINE, Entry, GateResult
 from optc.gate.search import Search
-from optc.report import measured
+from optc.report_text import measured
 
 FAMILIES = {"attention": ["Multi", "Single"], "gelu": ["Gelu"], "norm": ["Norm"]}
 Cost = Callable[[Mapping[str, str] | None, str], float]  # decisions (None: plain), shape -> seconds

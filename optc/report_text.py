@@ -1,0 +1,33 @@
+"""What the report says in words, in a terminal and on its page alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from optc.gate.shapes import AS_GIVEN
+
+# What the ratios of the gate compare.
+RATIO = "time ratio: with it against without it, below 1 is faster; artifact: against the plain export"
+
+
+def columns(report: Mapping[str, Any]) -> str:
+    """What the columns of the passes are, with the inputs and the shape that they were taken on."""
+    samples = report.get("inputs", {}).get("errors_on")
+    shape = report["final"]["detail"].get("ms_shape", AS_GIVEN)
+    error = "error: relative L2 of the worst output" + (f", on {samples}" if samples else "")
+    return f"{error}; ms: one call" + (f" at {shape}" if shape != AS_GIVEN else "") + "; MB: weights"
+
+
+def verdict(row: Mapping[str, Any]) -> str:
+    """What followed from a row of the gate, and why."""
+    return f"{row['verdict']}: {row['reason']}" if row.get("reason") else str(row["verdict"])
+
+
+def measured(row: Mapping[str, Any]) -> str:
+    """The time ratio in a row of the gate with its 95% interval; a single session has none."""
+    if row.get("ratio") is None:
+        return ""
+    if row.get("low") is None or row.get("high") is None:
+        return f"{row['ratio']:.3f} (one session)"
+    return f"{row['ratio']:.3f} ({row['low']:.3f} to {row['high']:.3f})"
