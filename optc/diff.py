@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -24,7 +24,8 @@ def diff_data(a: ir.Model, b: ir.Model, feeds: Mapping[str, Any] | None = None) 
     """Returns everything that is shown, as JSON-able data. The models are only read.
 
     Args:
-        feeds: inputs by name; when given, both models run on them (unoptimized) and are compared.
+        feeds: inputs by name; when given, both models run on them (unoptimized) and are compared, outputs
+            by name or else by place.
 
     Raises:
         UserError: the feeds are not inputs of both models.
@@ -46,15 +47,31 @@ def diff_data(a: ir.Model, b: ir.Model, feeds: Mapping[str, Any] | None = None) 
 
 
 def _interface(a: ir.Model, b: ir.Model) -> list[dict[str, Any]]:
-    """Inputs and outputs that are not the same in both, in order."""
+    """Inputs and outputs that are not the same in both, in order; one at the same place may be renamed."""
     rows = []
     for kind in ("inputs", "outputs"):
-        left = {value.name: type_text(value) for value in getattr(a.graph, kind)}
-        right = {value.name: type_text(value) for value in getattr(b.graph, kind)}
+        values_a, values_b = getattr(a.graph, kind), getattr(b.graph, kind)
+        renamed = _renamed(values_a, values_b)
+        left = {value.name: type_text(value) for value in values_a}
+        right = {renamed.get(value.name, value.name): type_text(value) for value in values_b}
+        new_names = {old: new for new, old in renamed.items()}
         for name in dict.fromkeys([*left, *right]):
-            if left.get(name) != right.get(name):
-                rows.append({"kind": kind[:-1], "name": name, "a": left.get(name), "b": right.get(name)})
+            if left.get(name) != right.get(name) or name in new_names:
+                row = {"kind": kind[:-1], "name": name, "a": left.get(name), "b": right.get(name)}
+                rows.append({**row, "renamed": new_names[name]} if name in new_names else row)
     return rows
+
+
+def _renamed(a: Sequence[ir.Value], b: Sequence[ir.Value]) -> dict[str, str]:
+    """Names in ``b`` that stand where ``a`` has another name, to that name."""
+    names_a, names_b = ([value.name or "" for value in values] for values in (a, b))
+    if len(names_a) != len(names_b):
+        return {}
+    return {
+        new: old
+        for old, new in zip(names_a, names_b, strict=True)
+        if new not in names_a and old not in names_b
+    }
 
 
 def _counts(a: Mapping[str, int], b: Mapping[str, int]) -> list[dict[str, Any]]:
@@ -122,5 +139,7 @@ def _outputs(a: ir.Model, b: ir.Model, feeds: Mapping[str, Any]) -> dict[str, An
         if unknown:
             hint = f"its inputs are {', '.join(names)}"
             raise UserError(f"the {label} model has no input named {unknown[0]!r}", hint=hint)
-    found = oracle.difference(oracle.run(a, feeds), oracle.run(b, feeds))
+    names = _renamed(a.graph.outputs, b.graph.outputs)
+    second = {names.get(name, name): value for name, value in oracle.run(b, feeds).items()}
+    found = oracle.difference(oracle.run(a, feeds), second)
     return {**asdict(found), "exact": found.exact}

@@ -54,8 +54,7 @@ def _block_text(blocks: Sequence[Mapping[str, Any]]) -> str:
 def _rows(data: Mapping[str, Any]) -> Iterator[RenderableType]:
     weights = data["parameters"]
     interface = [
-        f"{r['kind']} {shorten(r['name'])}: {r['a'] or 'none'} -> {r['b'] or 'none'}"
-        for r in data["interface"]
+        f"{row['kind']} {shorten(row['name'])}: {_interface_change(row)}" for row in data["interface"]
     ]
     changed = [f"{shorten(c['name'])}: {_change(c)}" for c in weights["changed"]]
     renamed = [f"{shorten(old)} -> {shorten(new)}" for old, new in weights["renamed"]]
@@ -74,6 +73,12 @@ def _rows(data: Mapping[str, Any]) -> Iterator[RenderableType]:
             yield Text("\n".join(f"  {shorten(line, LINE_WIDTH - 2)}" for line in lines[:ROWS_SHOWN]))
             if len(lines) > ROWS_SHOWN:
                 yield Text(f"  and {len(lines) - ROWS_SHOWN} more", style="dim")
+
+
+def _interface_change(row: Mapping[str, Any]) -> str:
+    name = f"called {shorten(row['renamed'])!r} in b" if "renamed" in row else ""
+    types = f"{row['a'] or 'none'} -> {row['b'] or 'none'}" if row["a"] != row["b"] else ""
+    return ", ".join(filter(None, (name, types)))
 
 
 def _change(change: Mapping[str, Any]) -> str:
@@ -95,7 +100,7 @@ def _listing(lines: Sequence[str]) -> Iterator[RenderableType]:
 
 def _outputs(outputs: Mapping[str, Any]) -> Text:
     if outputs["reason"]:
-        return Text(f"outputs: {outputs['reason']}", style="bold red")
+        return Text(f"outputs differ: {outputs['reason']}", style="bold red")
     verdict = "equal to float tolerance" if outputs["exact"] else "different"
     figures = (
         f"relative L2 {outputs['rel_l2']:.3g}, cosine {outputs['cosine']:.6f}, top-1 {outputs['top1']:.1%}"

@@ -80,6 +80,22 @@ def test_another_interface_is_listed_by_name() -> None:
     assert data["interface"] == [{"kind": "input", "name": "x", "a": "f32[batch, 4]", "b": "f32[2, 4]"}]
 
 
+def test_outputs_under_another_name_are_compared_by_place() -> None:
+    other = ir.from_proto(onnx.parser.parse_model(TEXT.replace(" y", " z")))
+    data = diff_data(model(), other, FEEDS)
+    types = dict.fromkeys("ab", "f32[batch, 4]")
+    assert data["interface"] == [{"kind": "output", "name": "y", **types, "renamed": "z"}]
+    assert data["outputs"]["exact"] and data["outputs"]["output"] == "y"
+    assert "output y: called 'z' in b" in text(data)
+
+
+def test_outputs_of_another_number_do_not_compare() -> None:
+    more = model("=> (float[batch, 4] y)", "=> (float[batch, 4] y, float[batch, 4] b1)")
+    data = diff_data(model(), more, FEEDS)
+    assert "b1: output is there in one model only" in data["outputs"]["reason"]
+    assert "outputs differ" in text(data)
+
+
 def test_added_functions_are_listed() -> None:
     body = '<domain: "optc", opset_import: ["" : 20]> Act (v) => (o) { o = Relu(v) }'
     fused = ir.from_proto(onnx.parser.parse_model(TEXT.replace("Relu(m1)", "optc.Act(m1)") + body))
