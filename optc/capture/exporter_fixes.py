@@ -8,6 +8,8 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch.export import ExportedProgram
 
+from .memory_order import in_memory_order
+
 _aten = torch.ops.aten
 
 
@@ -25,6 +27,7 @@ def adapted(program: ExportedProgram) -> Iterator[None]:
                     _drop_assertion(node, undo)
                     _narrow_reduction(node, undo)
                     _attend_in_four_dims(node, undo)
+                    in_memory_order(node, undo)
         _drop_constant_outputs(program.graph_module.graph.output_node(), undo)
         yield
 

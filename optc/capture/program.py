@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,11 +17,13 @@ from optc.errors import CaptureError
 
 from .arguments import Call
 from .export_errors import explained
+from .known_values import known_values
 from .narrowing import as_hints, constants, narrowed, suggested_fixes
 from .quiet import quiet
 from .widening import widened
 
 _log = logging.getLogger(__name__)
+_ASKS_FOR_DATA = re.compile(r"data-dependent|unbacked|Could not (guard|extract)|\bu\d+\b")
 
 
 def export(module: torch.nn.Module, call: Call, dynamic_shapes: dict[str, Any] | None) -> ExportedProgram:
@@ -79,10 +83,19 @@ def _as_hints(message: str, shapes: dict[str, Any], name: str) -> dict[str, Any]
 def _export(module: torch.nn.Module, call: Call, dynamic_shapes: dict[str, Any] | None) -> ExportedProgram:
     # Without backed_size_oblivious, an example of batch 1 could not have a dynamic batch.
     config = torch.fx.experimental._config.patch(backed_size_oblivious=True)  # type: ignore[attr-defined]
-    with quiet(), evaluation(module), torch.no_grad(), config:
-        return torch.export.export(
-            module, call.args, call.kwargs, dynamic_shapes=dynamic_shapes, strict=False
-        )
+    trace = partial(
+        torch.export.export, module, call.args, call.kwargs, dynamic_shapes=dynamic_shapes, strict=False
+    )
+    with evaluation(module), torch.no_grad(), config:
+        try:
+            with quiet():
+                return trace()
+        except Exception as error:
+            if not _ASKS_FOR_DATA.search(str(error)):
+                raise
+            _log.debug("traced again with the values of constants: %s", error)
+        with quiet(), known_values(module):
+            return trace()
 
 
 @contextmanager
