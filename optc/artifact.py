@@ -99,6 +99,9 @@ class Artifact:
         Raises:
             UserError: a name, type, rank or fixed dimension does not fit.
         """
+        if not isinstance(feeds, Mapping):
+            hint = f"known: {', '.join(self.signature.input_names)}; to pass them in order, call the artifact"
+            raise UserError(f"run takes arrays by input name, not a {type(feeds).__name__}", hint=hint)
         return self._loaded()({name: values.to_numpy(value) for name, value in feeds.items()})
 
     def save(self, directory: str | os.PathLike[str]) -> None:

@@ -11,13 +11,15 @@ from optc.errors import UserError
 
 def numbers(*, seed: int, threads: int | None, **amounts: float | None) -> None:
     """Raises UserError for a negative seed, no threads, or an amount that is negative or NaN."""
-    if seed < 0:
-        raise UserError(f"seed={seed} is out of range", hint="at least 0")
-    if threads is not None and threads < 1:
-        raise UserError(f"threads={threads} is out of range", hint="at least 1, or none for one per core")
+    if not isinstance(seed, int) or seed < 0:
+        raise UserError(f"seed={seed!r} is out of range", hint="a whole number of at least 0")
+    if threads is not None and (not isinstance(threads, int) or threads < 1):
+        raise UserError(f"threads={threads!r} is out of range", hint="at least 1, or none for one per core")
     for name, amount in amounts.items():
-        if amount is not None and (math.isnan(amount) or amount < 0):
-            raise UserError(f"{name}={amount} is out of range", hint="a number of at least 0")
+        if amount is None:
+            continue
+        if not isinstance(amount, (int, float)) or math.isnan(amount) or amount < 0:
+            raise UserError(f"{name}={amount!r} is out of range", hint="a number of at least 0")
 
 
 def dump_directory(path: Path) -> None:

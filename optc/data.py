@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from optc import npz
 from optc.errors import UserError
 from optc.passbase import Feeds
 from optc.spool import Spool
+from optc.user_code import user_code
 
 
 def load_feeds(path: Path) -> Feeds:
@@ -84,15 +85,23 @@ def calibration_samples(
     if calibration is None:
         return []
     if callable(calibration):
-        calibration = calibration()
+        with user_code("the calibration function"):
+            calibration = calibration()
     samples: Sequence[Feeds]
     if isinstance(calibration, Mapping):
         samples = _slices(_arrays(calibration), example, any_batch)
     else:
-        samples = Spool(feeds for item in calibration for feeds in _slices(_arrays(item), example, any_batch))
+        items = _each(calibration)
+        samples = Spool(feeds for item in items for feeds in _slices(_arrays(item), example, any_batch))
     if not samples:
         raise UserError("the calibration data is empty", hint="give at least one sample")
     return samples
+
+
+def _each(calibration: Any) -> Iterator[Any]:
+    """What the user's iterable gives; a mistake in it is the user's."""
+    with user_code("going through the calibration data"):
+        yield from calibration
 
 
 def described(calibration: Sequence[Feeds], examples_note: str) -> str:
@@ -123,8 +132,8 @@ def _slices(arrays: Feeds, example: Feeds | None, any_batch: bool) -> Sequence[F
         return [arrays]
     if set(arrays) != set(example):
         raise UserError(
-            f"the calibration data has the inputs {sorted(arrays)}",
-            hint=f"the model's inputs are {sorted(example)}",
+            f"the calibration data has arrays for {', '.join(sorted(arrays)) or 'nothing'}",
+            hint=f"give one array for each input of the model: {', '.join(sorted(example))}",
         )
     sizes = {len(a) for a in arrays.values() if a.ndim}
     if len(sizes) != 1:

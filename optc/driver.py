@@ -235,12 +235,15 @@ def choose_pipeline(
     """The pipeline that was given, as text or parsed, or else that of a level of the target."""
     if isinstance(pipeline, Pipeline):
         return pipeline
-    if pipeline is not None:
+    if isinstance(pipeline, str):
         return Pipeline.parse(pipeline)
+    if pipeline is not None:
+        what = f"the pipeline is a {type(pipeline).__name__}, not text"
+        raise UserError(what, hint='write it like "simplify, fuse", or pass Pipeline((...,))')
     if level not in target.pipelines:
         have = ", ".join(str(known) for known in sorted(target.pipelines))
         raise UserError(
-            f"the target {target.name!r} has no optimization level {level}", hint=f"levels: {have}"
+            f"the target {target.name!r} has no optimization level {level!r}", hint=f"levels: {have}"
         )
     if level == 3 and calibration is None:
         raise UserError("level 3 needs calibration data", hint="give --calib, or calibration= in Python")

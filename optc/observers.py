@@ -12,10 +12,12 @@ import onnx_ir as ir
 
 from optc import listing, oracle, padded, verify
 from optc.allowance import Allowance
+from optc.errors import UserError
 from optc.passbase import Feeds
 from optc.pipeline import Record
 from optc.report import weight_bytes
 from optc.session import open_session, run_session
+from optc.user_code import user_code
 
 
 class Verify:
@@ -164,8 +166,15 @@ class Metric:
         return self.exceeded(value)
 
     def of(self, model: ir.Model) -> float:
-        """The metric of a model as the runtime runs it."""
-        return float(self._metric(partial(run_session, open_session(model, threads=self._threads))))
+        """The metric of a model as the runtime runs it; UserError when it fails or is no number."""
+        run = partial(run_session, open_session(model, threads=self._threads))
+        with user_code("the metric"):
+            value = self._metric(run)
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            what = f"the metric returned {value!r:.60}, which is not a number"
+            raise UserError(what, hint="metric(run) -> float, higher is better") from None
 
     def exceeded(self, value: float) -> str | None:
         """Why this value is not allowed; not a number never is."""

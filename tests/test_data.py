@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import struct
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -95,7 +96,7 @@ def test_calibration_is_sliced_to_the_captured_batch() -> None:
 @pytest.mark.parametrize(
     ("calibration", "message"),
     [
-        ({"z": np.zeros((4, 3))}, "inputs are"),
+        ({"z": np.zeros((4, 3))}, "one array for each input"),
         ({"x": np.zeros((1, 3))}, "do not fill one batch"),
         ({"x": np.zeros((4,))}, "1 dimensions, and the input 2"),
         ([], "empty"),
@@ -134,3 +135,48 @@ def test_a_model_of_any_batch_size_is_calibrated_with_single_samples() -> None:
     ]
     with pytest.raises(UserError, match="do not fill one batch of 2"):
         optc.compile(model, (torch.zeros(2, 3),), **given)
+
+
+def net() -> tuple[torch.nn.Module, tuple[torch.Tensor]]:
+    return torch.nn.Linear(4, 3).eval(), (torch.zeros(1, 4),)
+
+
+def broken(*given: object) -> float:
+    raise KeyError("labels")
+
+
+def half_way() -> Iterator[dict[str, np.ndarray]]:
+    yield {"input": np.zeros((1, 4), np.float32)}
+    broken()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"calibration": broken}, r"the calibration function failed: KeyError: 'labels'"),
+        ({"calibration": half_way}, r"going through the calibration data failed: KeyError: 'labels'"),
+        ({"calibration": 5}, r"going through the calibration data failed: TypeError"),
+        ({"calibration": {"x": np.zeros((1, 4))}}, r"arrays for x\n.*one array for each input.*: input"),
+        ({"metric": broken, "max_drop": 0.1}, r"the metric failed: KeyError: 'labels'"),
+        ({"metric": lambda run: None, "max_drop": 0.1}, r"the metric returned None, which is not a number"),
+        ({"pipeline": ["simplify"]}, r"the pipeline is a list, not text"),
+        ({"level": "2"}, r"no optimization level '2'"),
+        ({"max_error": "a"}, r"max_error='a' is out of range"),
+        ({"threads": "2"}, r"threads='2' is out of range"),
+        ({"seed": None}, r"seed=None is out of range"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_what_the_user_wrote_wrong_is_the_users(given: dict[str, object], message: str) -> None:
+    module, example = net()
+    with pytest.raises(UserError, match=message) as error:
+        optc.compile(module, example, gate=False, **given)  # type: ignore[arg-type]
+    if "labels" in message:
+        assert f"where: {__file__}:" in str(error.value)
+
+
+def test_run_takes_names() -> None:
+    module, example = net()
+    with pytest.raises(UserError, match="by input name, not a list") as error:
+        optc.compile(module, example, gate=False).run([np.zeros((1, 4), np.float32)])  # type: ignore[arg-type]
+    assert "known: input" in str(error.value)

@@ -78,7 +78,7 @@ def test_other_functions_are_resolved_too(folder: Path) -> None:
         ("model.py:fail", "RuntimeError: no weights", "model.py:12", "fix"),
         (
             "model.py:returns_module",
-            "returned a Linear",
+            "returned an object of type Linear",
             "returns_module",
             "return (nn.Module, example_inputs)",
         ),

@@ -131,9 +131,7 @@ def _array(expected: Input, value: Any) -> Any:
     if not isinstance(value, np.ndarray):
         raise _misfit(expected, f"an array, and got {_kind(value)}")
     if wanted and value.dtype not in wanted and not (value.dtype.kind in "USO" and wanted[0].kind == "O"):
-        raise _misfit(
-            expected, f"{wanted[0]}, and got {value.dtype}", f"convert it: x.astype({str(wanted[0])!r})"
-        )
+        raise _misfit(expected, f"{wanted[0]}, and got {value.dtype}", f"convert it to {wanted[0]}")
     return value if value.flags.c_contiguous else np.ascontiguousarray(value)
 
 

@@ -119,7 +119,11 @@ def _checked(returned: Any, text: str) -> Made:
     import torch
 
     if not isinstance(returned, tuple) or len(returned) not in (2, 3):
-        got = f"a tuple of {len(returned)}" if isinstance(returned, tuple) else f"a {type(returned).__name__}"
+        got = (
+            f"a tuple of {len(returned)}"
+            if isinstance(returned, tuple)
+            else f"an object of type {type(returned).__name__}"
+        )
         raise UserError(f"the factory returned {got}", where=text, hint=_RETURNS)
     if not isinstance(returned[0], torch.nn.Module):
         what = (

@@ -34,7 +34,7 @@ def checked(model: ir.Model, feeds: Mapping[str, Any]) -> Feeds:
     for name in feeds:
         if name not in names:
             close = difflib.get_close_matches(name, names, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"the inputs are {', '.join(names)}"
+            hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}"
             raise UserError(f"{name!r} is no input of the model", where=f"input {name}", hint=hint)
     defaults = {name for name in names if name in model.graph.initializers}
     return {
