@@ -54,9 +54,8 @@ class _KnownValues(TorchFunctionMode):
             for name, buffer in module.named_buffers()
             if buffer.numel() <= _LARGEST
         }
-        self._contents = (
-            WeakIdKeyDictionary()
-        )  # traced tensor -> its contents; views share memory as theirs do
+        # A traced tensor and its contents; where traced tensors are views, so are the contents.
+        self._contents: MutableMapping[Any, Any] = WeakIdKeyDictionary()
 
     def know_buffers(self, module: torch.nn.Module, inputs: Any) -> None:
         """Before the forward pass, when the buffers are what the trace made of them."""
