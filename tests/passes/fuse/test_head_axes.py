@@ -21,17 +21,15 @@ SHAPES = (
 
 
 @pytest.mark.parametrize(
-    ("queries", "heads"),
-    [("b, 4, 5, 6", 4), ("b, 4, 6, 5", 1)],
+    ("queries", "kind"),
+    [("b, 4, 5, 6", "Attention"), ("b, 4, 6, 5", "MultiHeadAttention")],
     ids=["merged axes", "other rows"],
 )
-def test_heads_merged_into_the_batch_come_back(queries: str, heads: int) -> None:
+def test_heads_merged_into_the_batch_come_back(queries: str, kind: str) -> None:
     """Where the reshape leaves rows as they are, its input has the heads; any other says nothing of them."""
     inputs = f"float[{queries}] q, float[b, 4, 6, 7] k, float[b, 4, 7, 6] v"
     options = {"inputs": inputs, "outputs": "float[b, 4, 5, 6] y", "constants": SHAPES}
     before, after = (model(MERGED, **options) for _ in range(2))
     assert fuse(after).matched["attention"] == 1
-    seen = call(after).inputs[0]
-    assert seen is not None and seen.shape is not None
-    assert seen.shape[1] == heads
+    assert call(after).op_type == kind  # of a single head, [batch, rows, columns], where heads are not seen
     assert_same(before, after, [random_feeds(before, {"b": 2})])
