@@ -8,6 +8,8 @@ _QUANTILES = (
     *(2.131, 2.12, 2.11, 2.101, 2.093, 2.086),
 )
 
+NORMAL = 1.96  # what they come down to
+
 
 def quantile(freedom: int) -> float:
     """The 0.975 quantile: the half width of a 95% interval, in standard errors.

@@ -77,7 +77,7 @@ def _measured(
     sites = scheme.sites(model)
     key = ("sensitivity of sites", tuple(sites), tuple(scheme.coarser))
     if key not in ctx.learned:
-        prepared, error = scheme.prepare(model), Quick(model, samples, _SAMPLES)
+        prepared, error = scheme.prepare(model), Quick(model, samples, _SAMPLES, ctx)
         groups = sensitivities(
             sites,
             lambda names: prepared(names, ()),

@@ -15,7 +15,10 @@ from optc import holdout, oracle, padded
 from optc.passbase import Context, Feeds
 from optc.session import open_session, run_session
 
+from .stretch import stretched
+
 _MOST = 24  # samples that errors are taken on
+_LARGEST = 8  # of those, to be stretched
 _KEPT_BACK = 4  # of the samples that calibration sees, one in so many is judged besides them: `optc.holdout`
 
 # Scales, exponents, biases and the choice of sites are fitted to the samples, and other data fits them less:
@@ -32,7 +35,8 @@ class Found:
 
     Attributes:
         rel_l2: pooled over the samples that were run.
-        expected: what data that nothing was fitted to may show, with room for the spread between samples.
+        expected: what data that nothing was fitted to may show, with room for the spread between samples, and
+            for samples beyond all that were seen.
         drop: of the user's metric; None without one.
     """
 
@@ -55,6 +59,7 @@ class Judge:
         if ctx.calibration is None:
             self._samples = [*self._samples, *(made for feeds in self._samples for made in shuffled(feeds))]
         self._oracle = oracle.Oracle(model, self._samples)
+        self._beyond = Beyond(model, self._samples, self._count, ctx, _LARGEST)
         self._padding = padded.find(model, self._samples) if self.judges else None
         self._before = None if ctx.metric is None else self._metric(model)
 
@@ -74,6 +79,7 @@ class Judge:
         unseen = max(self._count // _KEPT_BACK, 1)
         fitted = _FITTED if self._count <= _KEPT_BACK else _FITTED / math.sqrt(self._count)
         expected = error * (1 + fitted) + 2 * apart.deviation / math.sqrt(unseen)
+        expected = self._beyond.added_to(expected, model)
         drop = None if self._before is None else self._before - self._metric(model)
         return Found(error, expected, drop)
 
@@ -98,15 +104,33 @@ class Judge:
 class Quick:
     """Squared relative errors on very few samples: what one site does is small, but it is compared only."""
 
-    def __init__(self, model: ir.Model, samples: Sequence[Feeds], count: int) -> None:
+    def __init__(self, model: ir.Model, samples: Sequence[Feeds], count: int, ctx: Context) -> None:
         self._samples = spread(samples, count)
         self._oracle = oracle.Oracle(model, self._samples)
+        self._beyond = Beyond(model, spread(samples, _MOST), len(samples), ctx, count // 2)
         self._padding = padded.find(model, self._samples)
 
     def __call__(self, model: ir.Model) -> float:
         """Infinity where the outputs cannot be compared (NaN, say)."""
         found = self._oracle.judge(model, (), self._padding)
-        return math.inf if isinstance(found, oracle.Skipped) else found[0].rel_l2 ** 2
+        if isinstance(found, oracle.Skipped):
+            return math.inf
+        return self._beyond.added_to(found[0].rel_l2, model) ** 2
+
+
+class Beyond:
+    """The error on samples larger than all that calibration saw; of no account without calibration."""
+
+    def __init__(self, model: ir.Model, samples: Sequence[Feeds], seen: int, ctx: Context, most: int) -> None:
+        self._stretched = stretched(samples if ctx.calibration else (), seen, most)
+        self._oracle = oracle.Oracle(model, self._stretched.samples)
+
+    def added_to(self, error: float, model: ir.Model) -> float:
+        """The error of data to which such samples belong."""
+        found = self._oracle.compare(model)
+        if isinstance(found, oracle.Skipped):
+            return error
+        return self._stretched.with_those_beyond(error, found.rel_l2)
 
 
 def shuffled(feeds: Feeds) -> Sequence[Feeds]:

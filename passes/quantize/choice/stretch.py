@@ -1,0 +1,85 @@
+"""Inputs a little larger than all that calibration saw.
+
+Ranges that are fixed cut off what lies beyond them, and what that costs has no bound; samples that the ranges
+were taken from never show it. One more sample lies beyond all of ``n`` with probability ``1 / (n + 1)``, so
+that is the share of the error that it gets.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from optc import student
+from optc.passbase import Feeds
+
+_LEAST, _MOST = 1.1, 1.5  # times a sample
+_UNKNOWN = 1.25  # of a single sample, which does not tell how samples differ
+
+
+@dataclass(frozen=True)
+class Stretched:
+    """Samples stretched by as much as samples differ in size, and their share of the error.
+
+    Attributes:
+        samples: those of the largest inputs; none where no input is a float.
+        share: how probable it is that one more sample lies beyond all that were seen.
+    """
+
+    samples: Sequence[Feeds]
+    share: float
+
+    def with_those_beyond(self, error: float, beyond: float) -> float:
+        """The error that data has to which samples like these belong, from that of all others."""
+        return math.sqrt(error**2 + max(beyond**2 - error**2, 0.0) * self.share)
+
+
+def stretched(samples: Sequence[Feeds], seen: int, most: int) -> Stretched:
+    """The ``most`` largest of the samples, stretched.
+
+    Args:
+        samples: some of those that calibration sees.
+        seen: how many it sees in all.
+    """
+    names = [name for name, value in samples[0].items() if _is_float(value)] if len(samples) else []
+    sizes = {name: [float(np.linalg.norm(feeds[name])) for feeds in samples] for name in names}
+    bounds = {name: _bounds([feeds[name] for feeds in samples], sizes[name]) for name in names}
+    factors = {name: _factor(found) for name, found in sizes.items()}
+    largest = np.argsort([-sum(of_one) for of_one in zip(*sizes.values(), strict=True)], kind="stable")
+    made = [
+        {
+            **samples[index],
+            **{name: _scaled(samples[index][name], factors[name], *bounds[name]) for name in names},
+        }
+        for index in largest[:most]
+    ]
+    return Stretched(made, 1 / (seen + 1))
+
+
+def _is_float(value: object) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.size > 0
+
+
+def _factor(sizes: Sequence[float]) -> float:
+    """One standard deviation of the logarithm of the size, and more where few samples tell it badly."""
+    positive = [size for size in sizes if 0.0 < size < math.inf]
+    freedom = len(positive) - 1
+    if freedom < 1:
+        return _UNKNOWN
+    deviation = float(np.std(np.log(positive), ddof=1)) * student.quantile(freedom) / student.NORMAL
+    return min(max(math.exp(deviation), _LEAST), _MOST)
+
+
+def _bounds(arrays: Sequence[np.ndarray], sizes: Sequence[float]) -> tuple[float, float]:
+    """Where values end by their nature, as those of pixels: samples of different sizes end alike."""
+    lows, highs = ([float(end(array)) for array in arrays] for end in (np.min, np.max))
+    at_low = {size for size, low in zip(sizes, lows, strict=True) if low == min(lows)}
+    at_high = {size for size, high in zip(sizes, highs, strict=True) if high == max(highs)}
+    return min(lows) if len(at_low) > 1 else -math.inf, max(highs) if len(at_high) > 1 else math.inf
+
+
+def _scaled(array: np.ndarray, factor: float, low: float, high: float) -> np.ndarray:
+    return np.asarray(np.clip(array * factor, low, high), array.dtype)

@@ -1,0 +1,95 @@
+"""Samples beyond those that calibration saw, and what they add to the error that is expected."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from optc import registry, student
+from optc.passbase import Context, Feeds
+from optc.passes.quantize.choice.judge import Judge, Quick
+from optc.passes.quantize.choice.stretch import Stretched, stretched
+
+HEADER = '<ir_version: 10, opset_import: ["": 21]>\n'
+FLOAT = ir.from_onnx_text(HEADER + "g (float[n] x) => (float[n] y) { y = Neg(x) }")
+
+
+def sized(*sizes: float) -> list[Feeds]:
+    return [{"x": np.float32([0.6, -0.8]) * np.float32(size)} for size in sizes]
+
+
+def cut_off_at(end: float) -> ir.Model:
+    """As a static range does; exact within."""
+    text = f"""g (float[n] x) => (float[n] y) <float low = {{{-end}}}, float high = {{{end}}}>
+        {{ c = Clip(x, low, high)  y = Neg(c) }}"""
+    return ir.from_onnx_text(HEADER + text)
+
+
+def context(samples: list[Feeds] | None) -> Context:
+    return Context(target=registry.find_target("cpu"), calibration=samples, max_error=1.0)
+
+
+def test_samples_are_stretched_by_as_much_as_they_differ() -> None:
+    """One deviation of the logarithm, and more where few samples tell it; the largest samples are taken."""
+    samples = sized(*(math.exp(0.2 * (-1) ** i) for i in range(30)))
+    made = stretched(samples, 30, 2)
+    deviation = 0.2 * math.sqrt(30 / 29) * student.quantile(29) / student.NORMAL
+    assert [float(np.linalg.norm(feeds["x"])) for feeds in made.samples] == pytest.approx(
+        [math.exp(0.2 + deviation)] * 2, rel=1e-5
+    )
+    assert made.share == 1 / 31
+
+
+@pytest.mark.parametrize(
+    ("sizes", "factor"), [((1.0,), 1.25), ((1.0, 1.0), 1.1), ((1.0, 5.0), 1.5), ((0.0, 1.0), 1.25)]
+)
+def test_the_stretch_has_bounds(sizes: tuple[float, ...], factor: float) -> None:
+    (largest,) = stretched(sized(*sizes), len(sizes), 1).samples
+    assert float(np.linalg.norm(largest["x"])) == pytest.approx(max(sizes) * factor, rel=1e-5)
+
+
+def test_values_stay_within_an_end_that_samples_share() -> None:
+    """Pixels do not get brighter than white; where the smallest values differ there is no such end."""
+    samples = [{"x": np.float32([-0.1 * i, 0.5, 1.0])} for i in range(1, 5)]
+    (largest,) = stretched(samples, 4, 1).samples
+    assert largest["x"].max() == 1.0
+    assert largest["x"][1] > 0.5 and largest["x"].min() < -0.4
+
+
+def test_only_floats_are_stretched() -> None:
+    samples: list[Feeds] = [{"x": np.float32([1, 2]), "ids": np.array([[1, 2]])}]
+    (made,) = stretched(samples, 1, 8).samples
+    np.testing.assert_array_equal(made["ids"], samples[0]["ids"])
+    np.testing.assert_array_equal(samples[0]["x"], [1, 2])
+    assert not stretched([{"ids": np.array([[1, 2]])}], 1, 8).samples
+    assert not stretched([], 0, 8).samples
+
+
+def test_the_error_beyond_counts_by_its_share() -> None:
+    assert Stretched([], 0.25).with_those_beyond(0.1, 0.3) == pytest.approx(math.sqrt(0.01 + 0.08 / 4))
+    assert Stretched([], 0.25).with_those_beyond(0.1, 0.05) == 0.1
+
+
+def test_what_a_range_cuts_off_just_outside_the_samples_is_expected() -> None:
+    """No sample shows it; with many samples it is rare."""
+    errors = {}
+    for count in (4, 16, 256):
+        samples = sized(*np.linspace(0.5, 1.0, count))
+        found = Judge(FLOAT, samples, context(samples)).of(cut_off_at(0.8))
+        assert found.rel_l2 == 0.0
+        errors[count] = found.expected
+    assert errors[4] > 0.05 > errors[16] > 0.02 > errors[256] > 0.0
+
+
+def test_the_error_of_a_site_knows_of_it() -> None:
+    samples = sized(*np.linspace(0.5, 1.0, 8))
+    assert Quick(FLOAT, samples, 4, context(samples))(cut_off_at(0.8)) > 1e-3
+    assert Quick(FLOAT, samples, 4, context(samples))(cut_off_at(80)) == 0.0
+
+
+def test_without_calibration_nothing_is_stretched() -> None:
+    found = Judge(FLOAT, sized(1.0), context(None)).of(cut_off_at(0.8))
+    assert found.expected == 0.0
