@@ -14,7 +14,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from optc import data, driver, gating, manifest, observers, oracle, prepare, registry, verify
+from optc import data, gating, manifest, observers, oracle, prepare, registry, request, verify
 from optc.bisect_view import render
 from optc.capture import capture
 from optc.errors import UserError, VerifyError
@@ -70,8 +70,8 @@ def bisect_data(
     Raises:
         UserError: nothing can be compared; see `optc.driver.compile` for the rest.
     """
-    chosen = driver.usable(registry.find_target(target))
-    steps = driver.choose_pipeline(chosen, pipeline, level, calibration).passes
+    chosen = request.usable(registry.find_target(target))
+    steps = request.choose_pipeline(chosen, pipeline, level, calibrated=calibration is not None).passes
     captured = capture(source, inputs=inputs, seed=seed, progress=progress)
     example = captured.examples[0] if captured.examples else None
     calibrating = data.calibration_samples(

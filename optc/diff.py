@@ -139,7 +139,7 @@ def _outputs(a: ir.Model, b: ir.Model, feeds: Mapping[str, Any]) -> dict[str, An
         if unknown:
             hint = f"its inputs are {', '.join(names)}"
             raise UserError(f"the {label} model has no input named {unknown[0]!r}", hint=hint)
-    names = _renamed(a.graph.outputs, b.graph.outputs)
-    second = {names.get(name, name): value for name, value in oracle.run(b, feeds).items()}
+    renamed = _renamed(a.graph.outputs, b.graph.outputs)
+    second = {renamed.get(name, name): value for name, value in oracle.run(b, feeds).items()}
     found = oracle.difference(oracle.run(a, feeds), second)
     return {**asdict(found), "exact": found.exact}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from optc import (
     gating,
     holdout,
     lossy,
-    manifest,
     observers,
     prepare,
     registry,
@@ -24,39 +23,17 @@ from optc import (
     verify,
 )
 from optc import curve as curve_of
-from optc.allowance import Allowance
 from optc.artifact import Artifact
 from optc.capture import Captured, capture
-from optc.cores import physical_cores
 from optc.errors import InvalidModel, UserError
 from optc.passbase import Context, Feeds
 from optc.pipeline import Observer, Pipeline, Record
 from optc.profile import profile
-from optc.target import Target
+from optc.request import Request
 from optc.trail import Trail
 from optc.validate import Validator
 
 Progress = Callable[[Iterable[Any], str], Iterable[Any]]
-
-
-@dataclass(frozen=True)
-class Request:
-    """What was asked for, checked before any work is done."""
-
-    target: Target
-    pipeline: Pipeline
-    explicit: bool  # the user wrote the pipeline: the gate reports, and undoes only where it was asked for
-    gate: bool
-    gate_seconds: float
-    decisions: Mapping[str, str] | None
-    allowance: Allowance
-    validate: bool
-    metric: Callable[..., float] | None
-    max_drop: float | None
-    curve_seconds: float | None  # None: no curve was asked for
-    threads: int
-    seed: int
-    target_options: Mapping[str, Any] = field(default_factory=dict)
 
 
 def compile(
@@ -123,37 +100,23 @@ def compile(
         VerifyError: a pass broke the model: a defect of the pass. With ``validate`` it is a WrongRewrite
             when a rewrite changed what the graph computes, and names it.
     """
-    if (metric is None) != (max_drop is None):
-        raise UserError("metric and max_drop belong together", hint="give both, or neither")
-    checks.numbers(
-        seed=seed,
-        threads=threads,
-        gate_seconds=gate_seconds,
-        curve_seconds=curve_seconds,
+    request = Request.of(
+        target=target,
+        pipeline=pipeline,
+        level=level,
+        calibrated=calibration is not None,
         max_error=max_error,
-        max_drop=max_drop,
-    )
-    request = Request(
-        target=usable(registry.find_target(target)),
-        pipeline=choose_pipeline(registry.find_target(target), pipeline, level, calibration),
-        explicit=pipeline is not None,
-        gate=decisions is None and (gate if gate is not None else pipeline is None),
-        gate_seconds=gate_seconds,
-        decisions=None if decisions is None else manifest.read(Path(decisions)).decisions,
-        allowance=Allowance(max_error)
-        if pipeline is not None
-        else Allowance.of_level(level, max_error, has_metric=metric is not None),
-        validate=validate,
         metric=metric,
         max_drop=max_drop,
+        gate=gate,
+        gate_seconds=gate_seconds,
         curve_seconds=curve_seconds if curve else None,
-        threads=threads if threads is not None else physical_cores(),
+        decisions=decisions,
+        validate=validate,
+        threads=threads,
         seed=seed,
-        target_options=dict(target_options or {}),
+        target_options=target_options,
     )
-    request.target.check_options(request.target_options)
-    if curve:
-        curve_of.check(request.pipeline)
     if output is not None:
         Artifact.check_destination(Path(output))
     if dump is not None:
@@ -220,34 +183,6 @@ def open_model(source: str) -> ir.Model:
     if (path / "model.onnx").is_file():
         return capture(path / "model.onnx").model
     return capture(source).model
-
-
-def usable(target: Target) -> Target:
-    """The target, if this machine can compile for it."""
-    if reason := target.check_machine():
-        raise UserError(f"the target {target.name!r} cannot be used here: {reason}")
-    return target
-
-
-def choose_pipeline(
-    target: Target, pipeline: str | Pipeline | None, level: int, calibration: Any
-) -> Pipeline:
-    """The pipeline that was given, as text or parsed, or else that of a level of the target."""
-    if isinstance(pipeline, Pipeline):
-        return pipeline
-    if isinstance(pipeline, str):
-        return Pipeline.parse(pipeline)
-    if pipeline is not None:
-        what = f"the pipeline is a {type(pipeline).__name__}, not text"
-        raise UserError(what, hint='write it like "simplify, fuse", or pass Pipeline((...,))')
-    if level not in target.pipelines:
-        have = ", ".join(str(known) for known in sorted(target.pipelines))
-        raise UserError(
-            f"the target {target.name!r} has no optimization level {level!r}", hint=f"levels: {have}"
-        )
-    if level == 3 and calibration is None:
-        raise UserError("level 3 needs calibration data", hint="give --calib, or calibration= in Python")
-    return Pipeline.parse(target.pipelines[level])
 
 
 def _compile(

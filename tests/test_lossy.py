@@ -15,7 +15,7 @@ import onnx_ir as ir
 import pytest
 
 import optc
-from optc import driver, gate, lossy
+from optc import gate, lossy, request
 from optc.gate import Entry, GateResult, Judgement
 from optc.measure import Ratio
 from optc.passbase import Context, Pass, Report
@@ -112,7 +112,7 @@ def level(monkeypatch: pytest.MonkeyPatch) -> Callable[..., optc.Artifact]:
 
     def compiled(*passes: Pass, **options: Any) -> optc.Artifact:
         chosen = Pipeline((*Pipeline.parse("simplify").passes, *passes, *Pipeline.parse("fuse").passes))
-        monkeypatch.setattr(driver, "choose_pipeline", lambda *_: chosen)
+        monkeypatch.setattr(request, "choose_pipeline", lambda *_, **__: chosen)
         given = {"inputs": {"x": X}, "level": 2 if passes else 1, **options}
         return optc.compile(ir.from_onnx_text(TEXT), **given)
 

@@ -13,7 +13,7 @@ from side_by_side import X, agree, same
 from torch import nn
 
 import optc
-from optc import driver, torch_backend
+from optc import request, torch_backend
 from optc.ort_errors import ORT_FAILURES
 from optc.torch_backend import FallbackWarning, Stats, reset_stats, stats
 
@@ -123,7 +123,7 @@ def test_a_pass_that_fails_is_no_fallback(
     step: type[optc.Pass], text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Eager mode would hide a defect of the compiler behind right answers."""
-    monkeypatch.setattr(driver, "choose_pipeline", lambda *_: optc.Pipeline((step(),)))
+    monkeypatch.setattr(request, "choose_pipeline", lambda *_, **__: optc.Pipeline((step(),)))
     compiled = torch.compile(lambda x: x * 2 + 1, backend="optc")
     with torch.no_grad(), pytest.raises(optc.OptcError) as caught:
         compiled(X)
@@ -184,10 +184,10 @@ def test_an_operator_that_does_not_run_without_data_falls_back(error: type[Excep
 
 
 def test_what_the_target_cannot_do_falls_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: Any) -> Any:
+    def refuse(*_: Any, **__: Any) -> Any:
         raise optc.UserError("the target has no such machine")
 
-    monkeypatch.setattr(driver, "choose_pipeline", refuse)
+    monkeypatch.setattr(request, "choose_pipeline", refuse)
     with pytest.warns(FallbackWarning, match="no such machine"):
         found = agree(lambda x: x * 2 + 1, (X,))
     assert found.fallbacks == 1
