@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import onnx
 import pytest
@@ -83,3 +84,30 @@ def test_strings_of_any_numpy_kind_are_strings(dtype: str) -> None:
     assert Interface([Input("s", "tensor(string)", (2,))]).check({"s": words})["s"].tolist() == ["one", "two"]
     with pytest.raises(UserError, match="convert it"):
         Interface([Input("s", "tensor(float)", (2,))]).check({"s": words})
+
+
+TYPES = {
+    "float": np.float32,
+    "double": np.float64,
+    "float16": np.float16,
+    "bfloat16": ml_dtypes.bfloat16,
+    "bool": np.bool_,
+    **{f"{sign}int{bits}": np.dtype(f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32, 64)},
+    "complex64": np.complex64,
+    "complex128": np.complex128,
+    "float8e4m3fn": ml_dtypes.float8_e4m3fn,
+    "float8e5m2fnuz": ml_dtypes.float8_e5m2fnuz,
+}
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_each_type_of_the_runtime_takes_its_own_numpy_type(name: str) -> None:
+    only = Interface([Input("x", f"tensor({name})", (2,))])
+    for other, dtype in TYPES.items():
+        value = {"x": np.zeros(2, dtype)}
+        assert only.looks_fit(value) == (other == name)
+        if other == name:
+            assert only.check(value)["x"].dtype == dtype
+        else:
+            with pytest.raises(UserError, match="convert it to"):
+                only.check(value)
