@@ -69,8 +69,12 @@ def render(found: Any) -> RenderableType:
         table = Table(header_style="bold")
         table.add_column("name")
         table.add_column("what it does", overflow="fold")
+        passes = any("exact" in item for item in found)
+        if passes:
+            table.add_column("changes results")
         for item in found:
-            table.add_row(escape(item["name"]), escape(item["summary"]))
+            changes = ["no" if item["exact"] else "yes"] if passes else []
+            table.add_row(escape(item["name"]), escape(item["summary"]), *changes)
         return table
     return _render_pass(found) if "options" in found else _render_target(found)
 
@@ -99,7 +103,11 @@ def _render_target(item: Mapping[str, Any]) -> RenderableType:
     for entry in item["layouts"]:
         lowerings.add_row("(any program)", entry["name"], entry["family"])
     head = Text.from_markup(f"[bold]{escape(item['name'])}[/]  {escape(item['summary'])}")
-    return Group(head, pipelines, lowerings, Text(f"usable on this machine: {item['usable_here']}"))
+    kernels = lowerings if lowerings.row_count else Text("no kernels of its own for fused operators")
+    return Group(head, pipelines, kernels, Text(f"usable on this machine: {item['usable_here']}"))
+
+
+_TYPES = {bool: "true, false", type(None): "none", str: "text", int: "whole number", float: "number"}
 
 
 def _type(hint: Any) -> str:
@@ -108,7 +116,7 @@ def _type(hint: Any) -> str:
         return ", ".join(str(value) for value in typing.get_args(hint))
     if typing.get_origin(hint) in (types.UnionType, typing.Union):
         return " or ".join(_type(part) for part in typing.get_args(hint))
-    return {bool: "true, false", type(None): "none", str: "text"}.get(hint, str(hint.__name__))
+    return _TYPES.get(hint, str(hint.__name__))
 
 
 def _default(field: dataclasses.Field[Any]) -> Any:

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from optc import amounts, curve_view
-from optc.report_text import RATIO, columns, measured, verdict
+from optc.report_text import columns, legend, measured, verdict
 
 _REASONS_SHOWN = 6
 
@@ -25,7 +25,7 @@ def render(report: Mapping[str, Any], directory: Path | None = None) -> Renderab
     """The ledger: one row per pass, what the gate decided, what was left alone and why."""
     parts: list[RenderableType] = [_header(report), _passes(report), _note(columns(report))]
     if decisions := _decisions(report):
-        parts += [decisions, _note(RATIO)]
+        parts += [decisions, *map(_note, legend(report["final"]["detail"]["gate"]))]
     parts += [curve_view.render(found) for found in report.get("curves", ())]
     if skipped := _skipped(report):
         parts.append(skipped)
@@ -141,7 +141,8 @@ def _verdict(report: Mapping[str, Any]) -> Text:
     final = report["final"]
     ratio = final["detail"].get("speedup")
     if ratio is None:
-        return Text("speed: not measured (the gate was off)", style="dim")
+        reason = next((row["reason"] for row in final["detail"].get("gate", ())[-1:]), "the gate was off")
+        return _note(f"speed: not measured ({reason.removeprefix('not measured: ')})")
     shapes = final["detail"].get("speedup_by_shape", {})
     by_shape = ", ".join(f"{shape}: {value:.2f}x" for shape, value in shapes.items())
     return Text(

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from optc.gate.shapes import AS_GIVEN
-
-# What the ratios of the gate compare.
-RATIO = "time ratio: with it against without it, below 1 is faster; artifact: against the plain export"
 
 
 def columns(report: Mapping[str, Any]) -> str:
     """What the columns of the passes are, with the inputs and the shape that they were taken on."""
     samples = report.get("inputs", {}).get("errors_on")
-    shape = report["final"]["detail"].get("ms_shape", AS_GIVEN)
+    final = report["final"]
+    shape = final["detail"].get("ms_shape", AS_GIVEN)
     error = "error: relative L2 of the worst output" + (f", on {samples}" if samples else "")
-    return f"{error}; ms: one call" + (f" at {shape}" if shape != AS_GIVEN else "") + "; MB: weights"
+    call = "; ms: one call" + (f" at {shape}" if shape != AS_GIVEN else "")
+    return error + (call if final["ms_before"] is not None else "") + "; MB: weights"
+
+
+def legend(gate: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What the ratios of the gate compare, where there are any."""
+    if not any(measured(row) for row in gate):
+        return []
+    return ["time ratio: with it against without it, below 1 is faster; artifact: against the plain export"]
 
 
 def verdict(row: Mapping[str, Any]) -> str:

@@ -91,6 +91,8 @@ def test_every_option_of_a_pass_says_what_it_means(capsys: pytest.CaptureFixture
     assert [f"{name}{{{option['name']}}}" for name, option in options if not option["meaning"]] == []
     assert run_command(["passes", "cast"]) == 0
     shown = capsys.readouterr().out
+    assert run_command(["passes"]) == 0
+    assert "changes results" in capsys.readouterr().out
     assert "fp16, bf16" in shown and "Literal" not in shown and "``" not in shown
 
 

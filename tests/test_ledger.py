@@ -35,7 +35,6 @@ def test_it_names_what_errors_and_times_were_taken_on(compiled: optc.Artifact) -
     text = shown(compiled.report)
     assert "error: relative L2 of the worst output, on the example inputs (given)" in text
     assert "MB: weights" in text
-    assert "below 1 is faster" in text
 
 
 def test_calibration_samples_are_named_instead_of_the_example() -> None:
@@ -48,7 +47,7 @@ def test_calibration_samples_are_named_instead_of_the_example() -> None:
 
 def test_reports_of_older_artifacts_are_shown_too(compiled: optc.Artifact) -> None:
     older = {**compiled.report, "inputs": {"samples": "given"}}
-    assert "error: relative L2 of the worst output; ms" in shown(older)
+    assert "error: relative L2 of the worst output; " in shown(older)
 
 
 def test_the_gate_says_why(compiled: optc.Artifact) -> None:
@@ -60,10 +59,24 @@ def test_the_gate_says_why(compiled: optc.Artifact) -> None:
         "low": 1.05,
         "high": 1.2,
     }
-    final = {**compiled.report["final"], "detail": {"gate": [row], "ms_shape": "batch=8"}}
-    text = shown({**compiled.report, "final": final})
+    detail = {"gate": [row], "ms_shape": "batch=8"}
+    text = shown(
+        {**compiled.report, "final": {**compiled.report["final"], "detail": detail, "ms_before": 1.0}}
+    )
+    assert "below 1 is faster" in text
     assert "1.100 (1.050 to 1.200) │ undone: it costs time" in text
     assert "ms: one call at batch=8;" in text
+
+
+def test_what_was_not_measured_says_why(compiled: optc.Artifact) -> None:
+    row = {"what": "artifact", "verdict": "kept", "reason": "not measured: there are no sample inputs"}
+    final = {**compiled.report["final"], "detail": {"gate": [row]}, "ms_before": None}
+    text = shown({**compiled.report, "final": final})
+    assert "speed: not measured (there are no sample inputs)" in text
+    assert "below 1 is faster" not in text and "one call" not in text
+    assert "speed: not measured (the gate was off)" in shown(
+        {**compiled.report, "final": {**final, "detail": {}}}
+    )
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from optc import amounts
-from optc.report_text import RATIO, columns
+from optc.report_text import columns, legend
 
 from . import curves, plots, tables
 from .style import CSS
@@ -47,7 +47,8 @@ def page(report: Mapping[str, Any]) -> str:
 
 
 def _gate(detail: Mapping[str, Any]) -> str:
-    return tables.gate(detail["gate"]) + _small(RATIO) if detail.get("gate") else ""
+    rows = detail.get("gate")
+    return "".join((tables.gate(rows), *map(_small, legend(rows)))) if rows else ""
 
 
 def _small(text: str) -> str:
