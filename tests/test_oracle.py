@@ -6,12 +6,13 @@ import math
 
 import ml_dtypes
 import numpy as np
+import onnx
 import onnx_ir as ir
 import pytest
 
 from optc.difference import EXACT_TOLERANCE
 from optc.errors import VerifyError
-from optc.oracle import Difference, Oracle, Skipped, difference, run
+from optc.oracle import Difference, Oracle, Skipped, difference, random_op, run
 
 HEADER = '<ir_version: 10, opset_import: ["" : 21]>\n'
 
@@ -146,3 +147,20 @@ def test_a_rewrite_that_breaks_the_model_is_an_error() -> None:
 
 def test_run_executes_what_is_written() -> None:
     np.testing.assert_array_equal(run(unary("Neg"), {"x": np.float32([1, -2])})["y"], [-1, 2])
+
+
+@pytest.mark.parametrize(("op", "found"), [("Bernoulli", "Bernoulli"), ("own.Bernoulli", None)])
+def test_an_operator_of_another_domain_draws_nothing(op: str, found: str | None) -> None:
+    text = (
+        f'<ir_version: 10, opset_import: ["": 20, "own": 1]> g (float[n] x) => (float[n] y) {{ y = {op}(x) }}'
+    )
+    function = '<domain: "own", opset_import: ["": 20]> Bernoulli (x) => (y) { y = Relu(x) }'
+    assert random_op(ir.from_proto(onnx.parser.parse_model(text + function))) == found
+
+
+def test_what_a_function_draws_counts() -> None:
+    text = (
+        '<ir_version: 10, opset_import: ["": 20, "own": 1]> g (float[n] x) => (float[n] y) { y = own.F(x) }'
+    )
+    function = '<domain: "own", opset_import: ["": 20]> F (x) => (y) { y = RandomNormalLike(x) }'
+    assert random_op(ir.from_proto(onnx.parser.parse_model(text + function))) == "RandomNormalLike"

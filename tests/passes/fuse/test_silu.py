@@ -86,3 +86,11 @@ def test_silu_with_two_readers_stays_a_silu() -> None:
     )
     fuse(model, SiLU(), SwiGLU())
     assert ops(model) == ["SiLU", "Mul", "Neg"]
+
+
+@pytest.mark.parametrize("op", ["Add", "Sub", "Div"])
+def test_only_a_product_with_a_silu_is_swiglu(op: str) -> None:
+    lines = f"s = Sigmoid(x) a = Mul(x, s) y = {op}(a, u)"
+    model = parse(f"(float[B,4] x, float[B,4] u) => (float[B,4] y) {{ {lines} }}")
+    assert fused_same(model, Gelu(), SiLU(), SwiGLU()).matched == {"silu": 1}
+    assert ops(model) == ["SiLU", op]
