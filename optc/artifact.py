@@ -217,7 +217,11 @@ def load(directory: str | os.PathLike[str], *, threads: int | None = None) -> Ar
         raise UserError(f"the artifact is for the target {target.name!r}: {reason}", where=str(path))
     for told in target.unlike(found.machine):
         warnings.warn(f"{path}: {told}; compile it again here to have it tuned", stacklevel=2)
-    artifact = Artifact(found, _report(path), target)
+    try:
+        artifact = Artifact(found, _report(path), target)
+    except ValueError as error:
+        where, hint = str(path / manifest.NAME), "compile the model again"
+        raise UserError("the manifest is damaged at 'signature'", where=where, hint=hint) from error
     artifact._directory = path.resolve()
     with ThreadPoolExecutor(1) as pool:
         check = pool.submit(partial(manifest.check_files, artifact._directory, found.files))

@@ -120,7 +120,7 @@ def compile(
     if output is not None:
         Artifact.check_destination(Path(output))
     if dump is not None:
-        checks.dump_directory(Path(dump))
+        checks.dump_directory(Path(dump), Path(output) if output is not None else None)
     captured = (
         source
         if isinstance(source, Captured)

@@ -33,6 +33,19 @@ def wrong():
 
 def broken():
     raise KeyError("weights")
+
+def leaves():
+    raise SystemExit(0)
+
+class Leaving(torch.nn.Module):
+    def forward(self, x):
+        raise SystemExit(0)
+
+def leaving():
+    return Leaving(), (torch.ones(2, 3),)
+
+def misnamed():
+    return Net(), (torch.ones(2, 3),), ({7: "batch"},)
 """
 
 
@@ -225,6 +238,12 @@ def test_dump_writes_a_listing_per_pass(model: Path, tmp_path: Path) -> None:
         (["compile", "{model}", "-o", "o" * 300], "too long"),
         (["compile", "{model}", "-o", "out", "--dump", "{model}"], "listings"),
         (["compile", "{model}", "-o", "out", "--dump", "{model}/dump"], "listings"),
+        (["compile", "{model}", "-o", "out", "--dump", "out"], "into the artifact"),
+        (["compile", "{model}", "-o", "out", "--dump", "./out/listings"], "into the artifact"),
+        (["compile", "{model}", "-o", "out", "--threads", "9" * 20], "1 to 1024"),
+        (["compile", "{factory}:leaves", "-o", "out"], "SystemExit"),
+        (["compile", "{factory}:leaving", "-o", "out"], "cannot capture Leaving"),
+        (["compile", "{factory}:misnamed", "-o", "out"], "axis 7 of an input of shape [2, 3]"),
     ],
 )
 def test_user_errors(
@@ -272,6 +291,34 @@ def test_inputs_that_do_not_fit_the_artifact(
         )
         assert message in capsys.readouterr().err
     assert not (tmp_path / "y.npz").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("signature", {"inputs": [1, 2]}, "damaged at 'signature'"),
+        ("options", {"threads": "many"}, "'many' is no value of the option 'threads'"),
+        ("options", {"execution_mode": 7}, "7 is no value of the option 'execution_mode'"),
+    ],
+    ids=["signature", "threads", "mode"],
+)
+def test_a_damaged_manifest(
+    name: str,
+    value: object,
+    message: str,
+    model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "out"
+    run_command(["compile", str(model), "-o", str(out), "--no-gate"])
+    manifest = json.loads((out / "manifest.json").read_text())
+    (out / "manifest.json").write_text(json.dumps({**manifest, name: value}))
+    np.savez(tmp_path / "x.npz", x=np.ones((3, 4), np.float32))
+    capsys.readouterr()
+    assert _run(tmp_path) == 2
+    told = capsys.readouterr().err
+    assert message in told and "Traceback" not in told
 
 
 def test_a_changed_file_is_noticed(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

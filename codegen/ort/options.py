@@ -38,10 +38,10 @@ def session_options(options: Mapping[str, Any]) -> ort.SessionOptions:
     the kernels are bound by arithmetic units, and siblings share them.
 
     Raises:
-        UserError: there is no such option.
+        UserError: there is no such option, or the value is not one of it.
     """
     result = ort.SessionOptions()
-    result.intra_op_num_threads = options.get("threads") or physical_cores()
+    _set(result, "intra_op_num_threads", options.get("threads") or physical_cores(), "threads")
     result.inter_op_num_threads = 1  # a sequential session has no use for a second pool
     result.log_severity_level = 4  # failures come as exceptions; they need not be printed as well
     for key, value in options.items():
@@ -52,8 +52,15 @@ def session_options(options: Mapping[str, Any]) -> ort.SessionOptions:
                 from optc.registry import did_you_mean  # it imports the IR, which running needs nothing of
 
                 raise UserError(f"the cpu target has no option {key!r}", hint=did_you_mean(key, DEFAULTS))
-            setattr(result, key, _ENUMS.get((key, value), value))
+            _set(result, key, _ENUMS.get((key, value), value), key)
     return result
+
+
+def _set(result: ort.SessionOptions, attribute: str, value: Any, option: str) -> None:
+    try:
+        setattr(result, attribute, value)
+    except TypeError:
+        raise UserError(f"{value!r} is no value of the option {option!r} of the cpu target") from None
 
 
 _LEVELS = ort.GraphOptimizationLevel

@@ -35,7 +35,9 @@ def for_torch(dynamic_shapes: Any, call: Call, module: torch.nn.Module) -> dict[
         dynamic_shapes = collected.dynamic_shapes(module, call.args, call.kwargs)
     by_name = _by_parameter(dynamic_shapes, call)
     named: dict[str, Any] = {}
-    return {name: _dims(by_name.get(name), named) for name in call.bound}
+    shapes = {name: _dims(by_name.get(name), named) for name in call.bound}
+    _check_axes(shapes, call)
+    return shapes
 
 
 def leaf_specs(dynamic_shapes: dict[str, Any] | None, call: Call) -> list[Any]:
@@ -111,6 +113,17 @@ def _by_parameter(dynamic_shapes: Any, call: Call) -> dict[str, Any]:
         spec = dict.fromkeys(call.bound[variadic[0]]) | (by_name.get(variadic[0]) or {})
         by_name[variadic[0]] = spec | {name: by_name.pop(name)}
     return by_name
+
+
+def _check_axes(shapes: dict[str, Any], call: Call) -> None:
+    for path, leaf in _pytree.tree_leaves_with_path(call.bound):
+        rank = leaf.dim() if isinstance(leaf, torch.Tensor) else 0
+        for axis, _ in axes(_at(shapes, path)) if isinstance(leaf, torch.Tensor) else ():
+            if not isinstance(axis, int) or not -rank <= axis < rank:
+                what = f"dynamic_shapes names axis {axis!r} of an input of shape {list(leaf.shape)}"
+                hint = f"axes are 0 to {rank - 1}" if rank else "a number has no axes"
+                where = f"dynamic_shapes{_pytree.keystr(path)}"
+                raise UserError(what, where=where, hint=hint)
 
 
 def _dims(spec: Any, named: dict[str, Any]) -> Any:

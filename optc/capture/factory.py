@@ -37,7 +37,7 @@ def call_factory(text: str) -> Made:
     factory = resolve(text, "factory")
     try:
         returned = factory()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _failed(f"the factory {text.rpartition(':')[2]!r} failed", text, error) from error
     return _checked(returned, text)
 
@@ -78,7 +78,7 @@ def _load(place: str, text: str) -> ModuleType:
             )
             raise UserError(f"there is no module {error.name!r}", where=text, hint=hint) from error
         raise _failed(f"{place} cannot be imported", text, error) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _failed(f"{place} cannot be imported", text, error) from error
 
 

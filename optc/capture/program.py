@@ -51,7 +51,7 @@ def _with_retries(
     for retry in (_narrowed, _narrowed, _as_hints, None):
         try:
             return _export(module, call, shapes)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             first = first or error
             if retry is None or shapes is None or not _is_violation(error):
                 raise explained(first, name) from error
@@ -59,7 +59,7 @@ def _with_retries(
     raise AssertionError("the last attempt returns or raises")
 
 
-def _is_violation(error: Exception) -> bool:
+def _is_violation(error: BaseException) -> bool:
     """Whether other dynamic shapes may help: a promise does not hold, but no dim would be a constant."""
     violation = isinstance(error, UserError) and error.error_type is UserErrorType.CONSTRAINT_VIOLATION
     return violation and not constants(str(error))
