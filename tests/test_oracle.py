@@ -149,18 +149,18 @@ def test_run_executes_what_is_written() -> None:
     np.testing.assert_array_equal(run(unary("Neg"), {"x": np.float32([1, -2])})["y"], [-1, 2])
 
 
+def calling(op: str, function: str) -> ir.Model:
+    opsets = 'ir_version: 10, opset_import: ["": 20, "own": 1]'
+    text = f"<{opsets}> g (float[n] x) => (float[n] y) {{ y = {op}(x) }}"
+    body = f'<domain: "own", opset_import: ["": 20]> {function}'
+    return ir.from_proto(onnx.parser.parse_model(f"{text} {body}"))
+
+
 @pytest.mark.parametrize(("op", "found"), [("Bernoulli", "Bernoulli"), ("own.Bernoulli", None)])
 def test_an_operator_of_another_domain_draws_nothing(op: str, found: str | None) -> None:
-    text = (
-        f'<ir_version: 10, opset_import: ["": 20, "own": 1]> g (float[n] x) => (float[n] y) {{ y = {op}(x) }}'
-    )
-    function = '<domain: "own", opset_import: ["": 20]> Bernoulli (x) => (y) { y = Relu(x) }'
-    assert random_op(ir.from_proto(onnx.parser.parse_model(text + function))) == found
+    assert random_op(calling(op, "Bernoulli (x) => (y) { y = Relu(x) }")) == found
 
 
 def test_what_a_function_draws_counts() -> None:
-    text = (
-        '<ir_version: 10, opset_import: ["": 20, "own": 1]> g (float[n] x) => (float[n] y) { y = own.F(x) }'
-    )
-    function = '<domain: "own", opset_import: ["": 20]> F (x) => (y) { y = RandomNormalLike(x) }'
-    assert random_op(ir.from_proto(onnx.parser.parse_model(text + function))) == "RandomNormalLike"
+    model = calling("own.F", "F (x) => (y) { y = RandomNormalLike(x) }")
+    assert random_op(model) == "RandomNormalLike"
