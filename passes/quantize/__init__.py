@@ -14,10 +14,11 @@ from optc.analysis import shapes
 from optc.errors import UserError
 from optc.passbase import Context, Pass, Report, Skip, option
 
-from . import auto, bias, choice, dynamic, mixed, tables, weight_only
+from . import auto, bias, choice, dynamic, feedback, mixed, tables, weight_only
 from .choice import latency, partly
 from .choice.products import FLOAT, WEIGHT4
 from .choice.products import GROUP as FAST_GROUP
+from .rounding import Rounding
 from .smooth import Smoothed, smooth
 from .static import Settings, quantize_static, saturation, why_not_static
 from .static.region import fed_in_float
@@ -184,13 +185,16 @@ class Quantize(Pass):
     def _dynamic(self, model: ir.Model, ctx: Context, sites: list[Site], skips: list[Skip]) -> Report:
         smoothed = self._smooth(model, ctx, sites)
         sites = [site.renewed() for site in sites]
-        corrected = self._correct(model, ctx, sites)
+        rounding = Rounding(self.granularity == "channel", saturation.largest_code())
+        learned = feedback.learn(model, sites, ctx.calibration or (), ctx, rounding)
+        corrected = self._correct(model, ctx, sites, rounding)
         sites = [site.renewed() for site in sites]
-        dynamic.insert(model, sites, per_channel=self.granularity == "channel")
+        dynamic.insert(model, sites, rounding=rounding)
         matched = {
             "int8 dynamic site": len(sites),
             "input smoothed": len(smoothed.alphas),
             "input recentred": smoothed.recentred,
+            "weight rounded with feedback": learned,
             "bias corrected": corrected,
         }
         matched = {name: count for name, count in matched.items() if count}
@@ -213,11 +217,10 @@ class Quantize(Pass):
             limit=saturation.largest_code(),
         )
 
-    def _correct(self, model: ir.Model, ctx: Context, sites: Sequence[Site]) -> int:
+    def _correct(self, model: ir.Model, ctx: Context, sites: Sequence[Site], rounding: Rounding) -> int:
         if not self.bias_correct or not ctx.calibration:
             return 0
-        per_channel, limit = self.granularity == "channel", saturation.largest_code()
-        return bias.correct(model, sites, ctx.calibration, ctx, per_channel=per_channel, limit=limit)
+        return bias.correct(model, sites, ctx.calibration, ctx, rounding)
 
     def _weights(self, model: ir.Model, ctx: Context, sites: Sequence[Site], skips: Sequence[Skip]) -> Report:
         if self.method in ("gptq", "awq") and not ctx.calibration:

@@ -12,15 +12,15 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import onnx_ir as ir
 
-from optc import match, newnode
+from optc import newnode
 from optc.newnode import New, Operand
 from optc.passbase import Context, Feeds
 
 from .calibration import Probe, observe
 from .calibration.probes import reduction
+from .rounding import Rounding
 from .rows import inverse_power
 from .static.graph import Graph
-from .static.grid import along, quantized_weight, weight_scales
 from .static.shift import shift
 from .static.sites import Site
 
@@ -32,15 +32,13 @@ def correct(
     sites: Sequence[Site],
     samples: Iterable[Feeds],
     ctx: Context,
-    *,
-    per_channel: bool,
-    limit: int,
+    rounding: Rounding,
 ) -> int:
     """Changes the biases of sites that will be quantized dynamically, in place; returns how many.
 
     The sites are products of the main graph, still in float.
     """
-    probes = {str(site.output.name): SiteError(site, per_channel, limit) for site in sites}
+    probes = {str(site.output.name): SiteError(site, rounding) for site in sites}
     asked = {name: [probe] for name, probe in probes.items()}
     observe(model, asked, samples, threads=ctx.threads, progress=ctx.progress)
     graph, count = Graph(model), 0
@@ -59,9 +57,8 @@ class SiteError(Probe):
     Rows are weighted by the reciprocal of their power: see :mod:`.rows`.
     """
 
-    def __init__(self, site: Site, per_channel: bool, limit: int) -> None:
-        self._site, self._limit = site, limit
-        self._axis = site.channels if per_channel else None
+    def __init__(self, site: Site, rounding: Rounding) -> None:
+        self._site, self._rounding = site, rounding
         self._sum: np.ndarray | float = 0.0
         self._weight = 0.0
 
@@ -98,11 +95,8 @@ class SiteError(Probe):
         return np.asarray(self._sum) / self._weight if self._weight > _LEAST else None
 
     def _rounded_weight(self) -> np.ndarray:
-        weight = match.constant(self._site.weight)
-        assert weight is not None
-        scales = weight_scales(weight, self._axis, limit=self._limit)
-        codes = quantized_weight(weight, scales, self._axis, limit=self._limit)
-        return np.asarray(codes * along(scales, self._axis, weight.ndim), np.float32)
+        rounded = self._rounding.of(self._site).matrix()
+        return np.ascontiguousarray(rounded.T) if self._site.channels == 0 else rounded
 
 
 def _rounded(data: ir.Value, version: int) -> New:

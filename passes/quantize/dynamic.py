@@ -11,13 +11,12 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
-from optc import match
 from optc.analysis.shapes import UNKNOWN_KEY
 from optc.rewrite import opset
 
+from .rounding import Rounding
 from .static import saturation
 from .static.graph import Graph
-from .static.grid import quantized_weight, weight_scales
 from .static.sites import Site
 
 OLDEST = 11  # the operator set with DynamicQuantizeLinear
@@ -30,13 +29,19 @@ def why_not(model: ir.Model) -> str | None:
     return f"the operator set of the model is {opset(model)}; DynamicQuantizeLinear needs {OLDEST}"
 
 
-def insert(model: ir.Model, sites: Sequence[Site], *, per_channel: bool = True) -> None:
+def insert(
+    model: ir.Model, sites: Sequence[Site], *, per_channel: bool = True, rounding: Rounding | None = None
+) -> None:
     """Rewrites products with constant matrices in place.
 
-    ``y = x W + b`` becomes ``(codes(x) codes(W)) * (scale(x) * scale(W)) + b`` with scales of W per output
-    channel (or one), symmetric, and one scale and zero point for each x.
+    ``y = x W + b`` becomes ``(codes(x) codes(W)) * (scale(x) * scale(W)) + b`` with one scale and zero point
+    per output channel of W (or one in all), and one for each x.
+
+    Args:
+        per_channel: where no ``rounding`` is given.
+        rounding: of the weights; None: to nearest.
     """
-    writer = _Writer(model, per_channel)
+    writer = _Writer(model, rounding or Rounding(per_channel, saturation.largest_code()))
     for site in sites:
         writer.rewrite(site)
     writer.graph.drop_unused()
@@ -45,10 +50,10 @@ def insert(model: ir.Model, sites: Sequence[Site], *, per_channel: bool = True) 
 class _Writer:
     """The edits of one model; weights with several readers are quantized once."""
 
-    def __init__(self, model: ir.Model, per_channel: bool) -> None:
+    def __init__(self, model: ir.Model, rounding: Rounding) -> None:
         self.graph = Graph(model)
-        self.per_channel = per_channel
-        self._weights: dict[tuple[ir.Value, int], tuple[ir.Value, ir.Value]] = {}
+        self.rounding = rounding
+        self._weights: dict[tuple[ir.Value, int], tuple[ir.Value, ir.Value, ir.Value]] = {}
         self._inputs: dict[ir.Value, tuple[ir.Value, ir.Value, ir.Value]] = {}
 
     def rewrite(self, site: Site) -> None:
@@ -56,10 +61,12 @@ class _Writer:
         node, x, old = site.node, site.data, site.output
         name, like = str(old.name), old.shape
         codes, scale, zero = self._input(x)
-        weight, weight_scale = self._weight(site)
+        weight, weight_scale, weight_zero = self._weight(site)
         to_float = int(ir.DataType.FLOAT)
         make = self.graph.make
-        sums = make("MatMulInteger", [codes, weight, zero], f"{name}_sums", ir.DataType.INT32, like)
+        sums = make(
+            "MatMulInteger", [codes, weight, zero, weight_zero], f"{name}_sums", ir.DataType.INT32, like
+        )
         sums_float = make("Cast", [sums], f"{name}_cast", ir.DataType.FLOAT, like, to=to_float)
         step = make("Mul", [scale, weight_scale], f"{name}_step", ir.DataType.FLOAT, weight_scale.shape)
         made = [sums, sums_float, step]
@@ -89,19 +96,14 @@ class _Writer:
             value.meta[UNKNOWN_KEY] = True
         return value
 
-    def _weight(self, site: Site) -> tuple[ir.Value, ir.Value]:
-        """int8 codes [K, N] and the scale, [N] or a scalar."""
+    def _weight(self, site: Site) -> tuple[ir.Value, ir.Value, ir.Value]:
+        """int8 codes [K, N], the scale and the zero point, [N] or a scalar."""
         key = (site.weight, site.channels)
         if key not in self._weights:
-            weight = match.constant(site.weight)
-            assert weight is not None
-            matrix = weight.T if site.channels == 0 else weight
-            axis, limit = 1 if self.per_channel else None, saturation.largest_code()
-            scales = weight_scales(matrix, axis, limit=limit)
-            codes = np.ascontiguousarray(quantized_weight(matrix, scales, axis, limit=limit))
-            name = str(site.weight.name)
+            codes, name = self.rounding.of(site), str(site.weight.name)
             self._weights[key] = (
-                self.graph.constant(codes, f"{name}_quantized"),
-                self.graph.constant(scales, f"{name}_scale"),
+                self.graph.constant(np.ascontiguousarray(codes.array), f"{name}_quantized"),
+                self.graph.constant(codes.lattice.scales, f"{name}_scale"),
+                self.graph.constant(codes.lattice.zeros, f"{name}_zero"),
             )
         return self._weights[key]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-_LEAST = float(np.finfo(np.float32).tiny) * 2**24  # of a scale: its reciprocal and products stay normal
+LEAST = float(np.finfo(np.float32).tiny) * 2**24  # of a scale: its reciprocal and products stay normal
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def activation_grid(low: float, high: float) -> Grid:
     training of neural networks for efficient integer-arithmetic-only inference", section 2.1).
     """
     low, high = min(low, 0.0), max(high, 0.0)
-    scale = np.float32(max((high - low) / 255, _LEAST))
+    scale = np.float32(max((high - low) / 255, LEAST))
     return Grid(scale, int(np.clip(np.rint(-low / np.float64(scale)), 0, 255)))
 
 
@@ -49,7 +49,7 @@ def weight_scales(
     """
     others = tuple(i for i in range(weight.ndim) if axis is None or i != axis % weight.ndim)
     largest = np.abs(weight).max(axis=others, initial=0.0) if others else np.abs(weight)
-    scales = np.maximum(largest.astype(np.float64) / limit, np.maximum(at_least, _LEAST))
+    scales = np.maximum(largest.astype(np.float64) / limit, np.maximum(at_least, LEAST))
     return np.asarray(scales, np.float32)
 
 

@@ -46,9 +46,12 @@ def rounded(x: np.ndarray) -> np.ndarray:
 
 
 def rounded_weight(w: np.ndarray, *, per_channel: bool = True) -> np.ndarray:
-    """What is left of a weight [K, N]."""
-    scale = np.abs(w).max(axis=0 if per_channel else None) / saturation.largest_code()
-    return np.rint(w / scale) * scale
+    """What is left of a weight [K, N] on grids from its smallest to its largest."""
+    axis, limit = 0 if per_channel else None, saturation.largest_code()
+    low, high = np.minimum(w.min(axis=axis), 0), np.maximum(w.max(axis=axis), 0)
+    scale = ((high - low) / (2 * limit + 1)).astype(np.float32)
+    zero = np.rint(-limit - 1 - low / scale)
+    return np.asarray((np.clip(np.rint(w / scale) + zero, -limit - 1, limit) - zero) * scale, np.float32)
 
 
 def relative(actual: np.ndarray, expected: np.ndarray) -> float:
