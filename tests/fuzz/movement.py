@@ -175,7 +175,11 @@ def concat(b: Builder) -> None:
     parts = [value, *(b.pick(fits) for _ in range(b.rng.choice((0, 1, 1, 2))))]
     if b.chance(0.2):
         empty = [*array.shape[:axis], 0, *array.shape[axis + 1 :]]
-        parts.append(b.constant(np.zeros(empty, array.dtype)))
+        if any(isinstance(dim, str) for dims in b.inputs.values() for dim in dims):
+            nothing = (b.constant(np.array([number], np.int64)) for number in (0, 0, axis))
+            parts.append(b.op("Slice", value, *nothing))  # a constant would not fit at other sizes
+        else:
+            parts.append(b.constant(np.zeros(empty, array.dtype)))
     joined = b.op("Concat", *parts, axis=b.rng.choice((axis, axis - array.ndim)))
     if b.chance(0.4):
         sizes = [b.value(part).shape[axis] for part in parts]

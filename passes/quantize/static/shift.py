@@ -20,7 +20,8 @@ def is_free(site: Site) -> bool:
 def shift(site: Site, by: np.ndarray, graph: Graph, why: str) -> None:
     """Adds ``by`` [channels] to the output of a site, in place; ``why`` becomes part of a name."""
     node, index, old = site.node, 2, site.bias
-    if old is None and (found := bias_add(site.output)) is not None:
+    # A vector is added along the last axis, which is not that of a convolution's channels.
+    if old is None and not site.is_convolution and (found := bias_add(site.output)) is not None:
         node, old = found
         index = 1 if node.inputs[1] is old else 0
     bias = match.constant(old)
