@@ -31,6 +31,7 @@ _WIDEST = 4096  # channels of an input: the work grows with the third power
 _TOGETHER = 2**25  # elements of all covariances that are taken in one run of the model
 _SAMPLES = 32  # that covariances are taken from
 _BLOCK = 128  # rows whose feedback to the others is computed at once
+_LEAST = 0.2  # of the covariances are given up in any case: inputs to come may be of another kind
 _FLOOR = 1e-3  # of the mean variance, which every channel has at least
 
 
@@ -104,7 +105,7 @@ def feedback(seen: Spread) -> np.ndarray | None:
     if not np.isfinite(typical) or typical <= 0.0:
         return None
     variances = variances + _FLOOR * typical
-    moments *= 1.0 - shrinkage(moments, variances, seen.rows)
+    moments *= 1.0 - max(shrinkage(moments, variances, seen.rows), _LEAST)
     moments[np.diag_indices(len(mean))] = variances
     moments += np.outer(mean, mean)  # the mean of other inputs may be another: not the bias alone takes it up
     try:

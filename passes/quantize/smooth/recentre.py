@@ -25,7 +25,7 @@ from optc.passes.quantize.static.sites import Site
 
 from .groups import Group, groups_of
 
-_WORTH_IT = 0.8  # of the range of all channels must be left at most
+_WORTH_IT = 0.85  # of the range of all channels must be left at most
 _FEWEST = 16  # rows: one channel of one row has no range, and its middle is chance
 
 
