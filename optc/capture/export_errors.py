@@ -12,7 +12,10 @@ from .provenance import user_line
 _BRANCH = "replace it by torch.cond, torch.where or torch._check, or make it an input of a fixed shape"
 _CACHE = 'leave the cache out: "use_cache": False among the example inputs, or model.config.use_cache = False'
 _STATIC = "make that dimension static in dynamic_shapes, or change the line that needs its value"
-_EAGER = "run the model with the same example inputs; if that works, simplify this line"
+_EAGER = (
+    "run the model with the same example inputs; if that works, simplify this line, or what leads to it and "
+    "asks whether it is traced (as transformers does, which then makes masks that it leaves out otherwise)"
+)
 _HINTS = {
     r"data-dependent|unbacked|Could not (guard|extract)": f"a branch or a size depends on data: {_BRANCH}",
     r"Cache\b": _CACHE,
