@@ -28,7 +28,7 @@ p.sub { margin: .25rem 0 1.5rem; }
 .card b { display: block; font-size: 1.6rem; line-height: 1.25; }
 .card span { color: var(--soft); font-size: .85rem; }
 figure { max-width: 40rem; }
-.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(24rem, 1fr)); gap: .75rem; }
+.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(24rem, 100%), 1fr)); gap: .75rem; }
 .box { overflow-x: auto; padding: .3rem .6rem; }
 table { border-collapse: collapse; width: 100%; }
 th { text-align: left; font-weight: 600; color: var(--soft); font-size: .82rem; }
