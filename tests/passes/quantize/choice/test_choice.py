@@ -77,7 +77,7 @@ def test_the_site_that_ruins_the_model_stays_in_float_and_the_others_do_not(cali
     plain = chain()
     made, record = run(plain.clone(), DYNAMIC, calibration=calibration, max_error=0.05)
     assert float_products(made) == ["b_node"]
-    assert record.report.matched == {"int8 dynamic site": 2}
+    assert record.report.matched["int8 dynamic site"] == 2
     [skip] = record.report.skipped
     assert skip.node == "b_node" and skip.reason.startswith("left in float: its error alone, ")
     assert error(plain, made) <= 0.05
