@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -128,12 +129,17 @@ def _tools() -> str:
 
     root = Path(__file__).resolve().parent.parent
     folders = (root, *(link.resolve() for link in sorted(root.iterdir()) if link.is_symlink()))
-    files = [
-        f"{path.relative_to(folder)} {path.stat().st_size} {path.stat().st_mtime_ns}"
-        for folder in folders
-        for path in sorted(folder.rglob("*.py"))
-    ]
+    files = [text for folder in folders for text in sorted(_sources(os.fspath(folder)))]
     return f"{tool_versions()} {platform.python_version()} {_cpu()} {files}"
+
+
+def _sources(folder: str, inside: str = "") -> Iterator[str]:
+    for entry in os.scandir(folder):
+        if entry.is_dir(follow_symlinks=False):
+            yield from _sources(entry.path, f"{inside}{entry.name}/")
+        elif entry.name.endswith(".py"):
+            found = entry.stat()
+            yield f"{inside}{entry.name} {found.st_size} {found.st_mtime_ns}"
 
 
 def _cpu() -> str:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
-from operator import attrgetter, methodcaller
+from operator import attrgetter
 from typing import Any
 
 import torch
 
 from .memory import Spots, Turns, elements
 
-_version, _address = attrgetter("_version"), methodcaller("data_ptr")
+_version, _address = attrgetter("_version"), torch.Tensor.data_ptr
 
 
 class Watch:
