@@ -11,6 +11,9 @@ from onnxscript import opset18 as op
 from onnxscript.function_libs.torch_lib.ops import core as _core
 from onnxscript.function_libs.torch_lib.ops.nn import aten_scaled_dot_product_attention as _stock
 
+from . import bags
+from .literals import ints, number
+
 
 def attention(
     query: Any,
@@ -33,11 +36,11 @@ def attention(
         return _stock(query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa)
     if enable_gqa and query.shape[1] != key.shape[1]:
         key, value = (_repeated(each, query.shape[1] // key.shape[1]) for each in (key, value))
-    root = _number(_scale(query, scale) ** 0.5, query)
+    root = number(_scale(query, scale) ** 0.5, query)
     scores = op.MatMul(op.Mul(query, root), op.Mul(op.Transpose(key, perm=[0, 1, 3, 2]), root))
-    zero, bias = _number(0.0, query), attn_mask
+    zero, bias = number(0.0, query), attn_mask
     if attn_mask.dtype == ir.DataType.BOOL:
-        bias = op.Where(attn_mask, zero, _number(float("-inf"), query))
+        bias = op.Where(attn_mask, zero, number(float("-inf"), query))
     weights = op.Softmax(op.Add(scores, bias), axis=-1)
     return op.MatMul(op.Where(op.IsNaN(weights), zero, weights), value)
 
@@ -48,17 +51,8 @@ def _scale(query: Any, scale: float | None) -> float:
 
 def _repeated(heads: Any, times: int) -> Any:
     """[B, Nk, T, D] as [B, Nk * times, T, D], every head ``times`` times in a row."""
-    spread = op.Expand(op.Unsqueeze(heads, _ints(2)), _ints(1, 1, times, 1, 1))
-    return op.Reshape(spread, _ints(0, heads.shape[1] * times, -1, heads.shape[3]))
-
-
-def _number(value: float, like: Any) -> Any:
-    constant: Any = op.Constant(value_float=value)
-    return op.CastLike(constant, like)
-
-
-def _ints(*numbers: int) -> Any:
-    return op.Constant(value_ints=list(numbers))
+    spread = op.Expand(op.Unsqueeze(heads, ints(2)), ints(1, 1, times, 1, 1))
+    return op.Reshape(spread, ints(0, heads.shape[1] * times, -1, heads.shape[3]))
 
 
 _UNSIGNED = {ir.DataType.UINT8, ir.DataType.UINT16, ir.DataType.UINT32, ir.DataType.UINT64}
@@ -83,6 +77,7 @@ def _amount(other: Any, like: Any) -> Any:
 
 
 TABLE: dict[Callable[..., Any], Callable[..., Any]] = {
+    **bags.TABLE,
     torch.ops.aten.scaled_dot_product_attention.default: attention,
     torch.ops.aten.__lshift__.Scalar: left_shift,
     torch.ops.aten.__rshift__.Scalar: right_shift,
