@@ -11,10 +11,10 @@ from typing import Any
 
 import onnx_ir as ir
 import torch
-from onnxscript import evaluator
 from onnxscript import opset18 as op
 
 from .literals import ints, number
+from .recorded import recorded
 
 Step = Callable[[Any, Any], Any]
 
@@ -100,18 +100,12 @@ def _scan_some(
 def _body(step: Step, dtype: ir.DataType, shape: ir.Shape) -> ir.Graph:
     """(total, new) -> (total, total), with types, which nobody infers inside of bodies."""
     total, new = (ir.Value(name=name, type=ir.TensorType(dtype), shape=shape) for name in ("total", "new"))
-    recorder: Any = evaluator.default()
-    recorded = recorder.nodes  # what `step` calls belongs to the body
-    mark = len(recorded)
-    result = step(total, new)
-    op.Identity(result)
-    nodes = recorded[mark:]
-    del recorded[mark:]
+    result, nodes = recorded(lambda: (partial := step(total, new), op.Identity(partial)))
     for node in nodes:
         (made,) = node.outputs
         made.shape = shape
         made.type = ir.TensorType(ir.DataType.BOOL if node.op_type == "Equal" else dtype)
-    return ir.Graph([total, new], [result, nodes[-1].outputs[0]], nodes=nodes, name="running")
+    return ir.Graph([total, new], result, nodes=nodes, name="running")
 
 
 TABLE: dict[Callable[..., Any], Callable[..., Any]] = {

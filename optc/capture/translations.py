@@ -11,7 +11,7 @@ from onnxscript import opset18 as op
 from onnxscript.function_libs.torch_lib.ops import core as _core
 from onnxscript.function_libs.torch_lib.ops.nn import aten_scaled_dot_product_attention as _stock
 
-from . import bags, running
+from . import bags, distances, running
 from .literals import ints, number
 
 
@@ -78,6 +78,7 @@ def _amount(other: Any, like: Any) -> Any:
 
 TABLE: dict[Callable[..., Any], Callable[..., Any]] = {
     **bags.TABLE,
+    **distances.TABLE,
     **running.TABLE,
     torch.ops.aten.scaled_dot_product_attention.default: attention,
     torch.ops.aten.__lshift__.Scalar: left_shift,
