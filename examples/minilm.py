@@ -5,6 +5,7 @@ optc compile examples/minilm.py:encoder -o build/minilm
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +47,13 @@ def encoder() -> tuple[torch.nn.Module, dict[str, torch.Tensor], dict[str, Any]]
 
 def tokenize(texts: list[str]) -> dict[str, np.ndarray]:
     """Texts as int64 arrays [batch, seq], padded to the longest."""
-    tokenizer = AutoTokenizer.from_pretrained(MODEL)
-    tokens = tokenizer(texts, padding=True, truncation=True, max_length=256, return_tensors="np")
+    tokens = _tokenizer()(texts, padding=True, truncation=True, max_length=256, return_tensors="np")
     return {name: tokens[name].astype(np.int64) for name in ("input_ids", "attention_mask", "token_type_ids")}
+
+
+@cache
+def _tokenizer() -> Any:
+    return AutoTokenizer.from_pretrained(MODEL)
 
 
 def pool(hidden: np.ndarray, attention_mask: np.ndarray) -> np.ndarray:
