@@ -46,9 +46,11 @@ def _branch(name: str, compute: Callable[[], Any]) -> Any:
 
 def _by_product(x1: Any, x2: Any) -> Any:
     """|a|^2 + |b|^2 - 2ab as one product of longer rows, in the order of torch."""
-    last = ints(-1)
     (norm1, one1), (norm2, one2) = (
-        (square := op.ReduceSum(op.Mul(x, x), last), op.Expand(number(1.0, x), op.Shape(square)))
+        (
+            square := op.ReduceSum(op.Mul(x, x), ints(len(x.shape) - 1)),
+            op.Expand(number(1.0, x), op.Shape(square)),
+        )
         for x in (x1, x2)
     )
     left = op.Concat(op.Mul(x1, number(-2.0, x1)), norm1, one1, axis=-1)
