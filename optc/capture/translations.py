@@ -11,7 +11,7 @@ from onnxscript import opset18 as op
 from onnxscript.function_libs.torch_lib.ops import core as _core
 from onnxscript.function_libs.torch_lib.ops.nn import aten_scaled_dot_product_attention as _stock
 
-from . import bags, distances, running
+from . import activations, bags, distances, running
 from .literals import ints, number
 
 
@@ -77,6 +77,7 @@ def _amount(other: Any, like: Any) -> Any:
 
 
 TABLE: dict[Callable[..., Any], Callable[..., Any]] = {
+    **activations.TABLE,
     **bags.TABLE,
     **distances.TABLE,
     **running.TABLE,

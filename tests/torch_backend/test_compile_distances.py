@@ -40,7 +40,3 @@ def test_equal_points_are_exactly_0_apart() -> None:
 @pytest.mark.parametrize("mode", ["use_mm_for_euclid_dist", "donot_use_mm_for_euclid_dist"])
 def test_the_user_decides_on_the_product(mode: str) -> None:
     captured(lambda a, b: torch.cdist(a, b, compute_mode=mode), (MANY, FEW[0]), (FEW, MANY[:5]))
-
-
-def test_products_keep_infinities() -> None:
-    captured(distances(2.0), (ODD, MANY))

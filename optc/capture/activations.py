@@ -1,0 +1,92 @@
+"""Elementwise operators: the stock translation is not exact, or ONNX Runtime has no kernel in double."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import onnx_ir as ir
+import torch
+from onnxscript import opset18 as op
+from onnxscript.function_libs.torch_lib.ops import core as _core
+from onnxscript.function_libs.torch_lib.ops import nn as _nn
+
+from .literals import number
+from .running import log1p
+
+_INF = float("inf")
+
+
+def clamp(self: Any, min: Any = None, max: Any = None) -> Any:
+    """Without one bound, ONNX Runtime would clip infinities to the largest number."""
+    if not self.dtype.is_floating_point() or isinstance(min, ir.Value) or isinstance(max, ir.Value):
+        return _core.aten_clamp(self, min, max)
+    low, high = (-_INF if min is None else min), (_INF if max is None else max)
+    return op.Clip(self, number(float(low), self), number(float(high), self))
+
+
+def clamp_max(self: Any, max: Any) -> Any:
+    """See `clamp`."""
+    return clamp(self, None, max)
+
+
+def softplus(self: Any, beta: float = 1.0, threshold: float = 20.0) -> Any:
+    """ln(1 + exp(beta x)) / beta, and x where beta x is above the threshold."""
+    scaled = op.Mul(self, number(beta, self))
+    smooth = op.Div(_softplus(scaled, self.dtype), number(beta, self))
+    return op.Where(op.Greater(scaled, number(threshold, self)), self, smooth)
+
+
+def log_sigmoid(self: Any) -> Any:
+    """The logarithm of a sigmoid that has become 0 would be -inf."""
+    return op.Neg(_softplus(op.Neg(self), self.dtype))
+
+
+def mish(self: Any) -> Any:
+    """x tanh(ln(1 + exp(x)))"""
+    return op.Mul(self, op.Tanh(_softplus(self, self.dtype)))
+
+
+def _softplus(x: Any, dtype: ir.DataType) -> Any:
+    if dtype != ir.DataType.DOUBLE:
+        return op.Softplus(x)
+    zero, one = number(0.0, x), number(1.0, x)
+    return op.Add(op.Max(x, zero), log1p(op.Exp(op.Neg(op.Abs(x))), one))
+
+
+def leaky_relu(self: Any, negative_slope: float = 0.01) -> Any:
+    """ONNX Runtime has no kernel in double."""
+    if self.dtype != ir.DataType.DOUBLE:
+        return _nn.aten_leaky_relu(self, negative_slope)
+    return op.Where(op.Greater(self, number(0.0, self)), self, op.Mul(self, number(negative_slope, self)))
+
+
+def hardsigmoid(self: Any) -> Any:
+    """ONNX Runtime has no kernel in double."""
+    if self.dtype != ir.DataType.DOUBLE:
+        return _nn.aten_hardsigmoid(self)
+    return op.Div(_hard(self), number(6.0, self))
+
+
+def hardswish(self: Any) -> Any:
+    """ONNX Runtime has no kernel in double."""
+    if self.dtype != ir.DataType.DOUBLE:
+        return op.HardSwish(self)
+    return op.Div(op.Mul(self, _hard(self)), number(6.0, self))
+
+
+def _hard(x: Any) -> Any:
+    return op.Clip(op.Add(x, number(3.0, x)), number(0.0, x), number(6.0, x))
+
+
+TABLE: dict[Callable[..., Any], Callable[..., Any]] = {
+    torch.ops.aten.clamp.default: clamp,
+    torch.ops.aten.clamp_min.default: clamp,
+    torch.ops.aten.clamp_max.default: clamp_max,
+    torch.ops.aten.softplus.default: softplus,
+    torch.ops.aten.log_sigmoid.default: log_sigmoid,
+    torch.ops.aten.mish.default: mish,
+    torch.ops.aten.leaky_relu.default: leaky_relu,
+    torch.ops.aten.hardsigmoid.default: hardsigmoid,
+    torch.ops.aten.hardswish.default: hardswish,
+}
