@@ -48,6 +48,9 @@ def mish(self: Any) -> Any:
 
 
 def _softplus(x: Any, dtype: ir.DataType) -> Any:
+    if dtype == ir.DataType.BFLOAT16:  # which the operator lacks in the exporter's operator set
+        wide: Any = op.Cast(x, to=ir.DataType.FLOAT)
+        return op.Cast(op.Softplus(wide), to=dtype)
     if dtype != ir.DataType.DOUBLE:
         return op.Softplus(x)
     zero, one = number(0.0, x), number(1.0, x)

@@ -37,3 +37,7 @@ def test_softplus_keeps_its_digits_where_it_is_small() -> None:
     small = torch.linspace(-40, -30, 9, dtype=torch.float64)
     compiled = torch.compile(functional.softplus, backend="optc")
     torch.testing.assert_close(compiled(small), functional.softplus(small), rtol=1e-14, atol=0)
+
+
+def test_in_bfloat16() -> None:
+    captured(lambda x: functional.softplus(x) + functional.mish(x), (X[3:12].bfloat16(),))
