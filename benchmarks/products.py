@@ -1,4 +1,4 @@
-"""A model's products with constant weights and nothing else: the most that exact rewriting could reach."""
+"""A model's products with constant weights and nothing else: the bound of what keeps them as they are."""
 
 from __future__ import annotations
 

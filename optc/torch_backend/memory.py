@@ -11,9 +11,8 @@ import torch
 
 Array = np.ndarray[Any, Any]
 
-CALLS = 1024  # in about as many calls, everything is looked at
-_SPOTS = 8  # words of each tensor that are looked at most often
-_GROUPS = 4  # of these words; every call looks at one of them
+CALLS = 256  # in about as many calls, everything is looked at
+_SPOTS = 8  # words of each tensor that every call looks at
 _WORD = 8  # bytes
 _EVERY = 4  # calls between turns: starting a turn costs as much as reading half a megabyte
 _LEAST = 1 << 14  # bytes looked at in a turn, if there are as many
@@ -34,32 +33,27 @@ def elements(tensor: torch.Tensor) -> Array:
 
 
 class Spots:
-    """A few words of each array, evenly spread; one gather reads those whose turn it is.
+    """A few words of each array, evenly spread, that one gather reads.
 
-    What changes an array as a whole, or most of it in one place, is seen at once, an eighth of it within
-    ``_GROUPS`` calls. Arrays with gaps are left out: what is between their elements belongs to somebody else.
+    What changes an array as a whole, or an eighth of it in one place, is seen. Arrays with gaps are left
+    out: the words between their elements belong to somebody else.
     """
 
     def __init__(self, arrays: Iterable[Array]) -> None:
         self._kept = [array for array in arrays if array.size and array.flags.c_contiguous]
-        places = [_places(array) for array in self._kept]
-        addresses = np.concatenate([np.empty(0, np.int64), *places])
+        places = [np.empty(0, np.int64), *map(_places, self._kept)]
+        addresses = np.concatenate(places)
         first = int(addresses.min(initial=1 << 60))
         self._words = np.asarray(_Space(first, int(addresses.max(initial=first)) + 1 - first))
-        groups = [
-            [(p[turn::_GROUPS] if len(p) == _SPOTS else p) - first for p in places] for turn in range(_GROUPS)
-        ]
-        self._places = [np.concatenate([np.empty(0, np.int64), *group]) for group in groups]
-        self._expected = [self._read(turn) for turn in range(_GROUPS)]
-        self._calls = count()  # taking the next number is safe from several threads
+        self._places = addresses - first
+        self._expected = self._read()
 
     def same(self) -> bool:
         """Whether they hold what they held; their memory must still be there."""
-        turn = next(self._calls) % _GROUPS
-        return self._read(turn) == self._expected[turn]
+        return self._read() == self._expected
 
-    def _read(self, turn: int) -> bytes:
-        return self._words.take(self._places[turn]).tobytes()
+    def _read(self) -> bytes:
+        return self._words.take(self._places).tobytes()
 
 
 class Turns:
@@ -134,14 +128,11 @@ def _checksums(group: Sequence[Array]) -> list[int]:
 
 
 def _checksum(part: Array) -> int:
-    return hash(column_sums(np.ascontiguousarray(part).reshape(-1).view(np.uint8)))
-
-
-def column_sums(data: Array) -> bytes:
-    """A few kilobytes that differ when any word of the bytes does, and practically always when several do.
+    """Differs when any word differs, and practically always when several do.
 
     Sums of columns of 64-bit words go at the speed of memory, several times that of a CRC.
     """
+    data = np.ascontiguousarray(part).reshape(-1).view(np.uint8)
     whole = len(data) // (_ROW * _WORD) * (_ROW * _WORD)
-    columns: Array = np.add.reduce(data[:whole].view(np.uint64).reshape(-1, _ROW), 0)
-    return columns.tobytes() + data[whole:].tobytes()
+    columns = np.add.reduce(data[:whole].view(np.uint64).reshape(-1, _ROW), 0)
+    return hash((columns.tobytes(), data[whole:].tobytes()))

@@ -98,7 +98,7 @@ def check(case: Case) -> Finding | None:
 
 
 def states(case: Case, model: ir.Model, feeds: list[Feeds]) -> Iterator[State]:
-    """The model after every pass that changed something, and legalized; the verifier looks at all."""
+    """The model after every pass, and legalized; the verifier looks at each."""
     ctx = Context(
         target=registry.find_target("cpu"),
         examples=feeds,
@@ -117,8 +117,7 @@ def states(case: Case, model: ir.Model, feeds: list[Feeds]) -> Iterator[State]:
         finite |= _NOT_FOR_NAN in record.report.matched
         step, exact = record.step.name, record.step.exact or not record.report.changed
         removed = step == "skip-layers"
-        if record.report.changed:  # what changed in spite of that is seen after the next step, or legalize
-            yield State(f"{step} (pass {number + 1})", model, exact, regrouped, finite, removed)
+        yield State(f"{step} (pass {number + 1})", model, exact, regrouped, finite, removed)
     model, _ = Pipeline((registry.find_pass("legalize")(),)).run(model, ctx, [watcher])
     verify.verify(model, target=ctx.target, after="legalize")
     yield State("legalize", model, regrouped=regrouped, finite=finite)
