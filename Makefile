@@ -48,7 +48,7 @@ fuzz: $(READY)  ## random graphs against the oracle: make fuzz MINUTES=60 JOBS=2
 
 test-oldest:  ## the suite on the oldest supported versions
 	$(PYTHON) -m venv .venv-oldest
-	.venv-oldest/bin/python -m pip install --disable-pip-version-check -q $(OLDEST_TORCH) setuptools==84.2.1
+	.venv-oldest/bin/python -m pip install --disable-pip-version-check -q $(OLDEST_TORCH) setuptools==81.0.0
 	.venv-oldest/bin/python -m pip install --disable-pip-version-check -q --no-build-isolation -e '.[test]' onnx==1.23.1 onnx-ir==1.0.0 onnxruntime==1.30.0
 	.venv-oldest/bin/python -m pytest -n $(JOBS) tests
 
