@@ -37,3 +37,10 @@ def test_our_own_errors_come_through(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(profile, "inspect_data", fail)
     with pytest.raises(ValueError, match="a defect of the roofline"):
         profile.profile(MODEL, MODEL, FEEDS, threads=1)
+
+
+def test_one_slow_call_does_not_count_and_inner_nodes_count_each_time() -> None:
+    calls = [9.0, 9.0, 1.0, 1.0, 50.0, 1.0, 1.0, 1.0, 1.0]
+    assert profile.per_call(calls) == 1
+    assert profile.per_call([time for time in calls for _ in range(4)]) == 4
+    assert profile.per_call([9.0]) == 1  # a branch that one call of nine takes
