@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 import tempfile
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -38,11 +38,11 @@ def operator_times(
     taken: dict[tuple[str, str], list[float]] = defaultdict(list)
     for event in kernels:
         taken[event["name"], event["args"]["op_name"]].append(event["dur"] / 1000)
-    total: Counter[str] = Counter()
+    total: dict[str, float] = defaultdict(float)
     for (_, kind), times in taken.items():
         if kind not in _HOLDERS:
             total[kind] += per_call(times)
-    return {kind: round(time, 5) for kind, time in total.most_common()}
+    return {kind: round(total[kind], 5) for kind in sorted(total, key=total.__getitem__, reverse=True)}
 
 
 def per_call(times: list[float]) -> float:
