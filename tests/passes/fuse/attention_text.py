@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import onnx
@@ -96,3 +97,24 @@ def assert_same(expected: ir.Model, actual: ir.Model, feeds: Iterable[Mapping[st
         wanted, got = oracle.run(expected, dict(each)), oracle.run(actual, dict(each))
         for name, array in wanted.items():
             np.testing.assert_allclose(got[name], array, rtol=2e-4, atol=2e-5, err_msg=name)
+
+
+# Of one attention over q, k and v [batch, 4 heads, length, 6].
+LENGTHS = {"b": 3, "s": 5, "t": 7}
+MASK = ", bool[b, 1, 1, t] mask"
+BASE = "float[b, 4, s, 6] q, float[b, 4, t, 6] k, float[b, 4, t, 6] v"
+PRODUCT = """
+    kt = Transpose <perm = [0, 1, 3, 2]> (k)
+    product = MatMul (q, kt)
+"""
+FINISH = """
+    weights = Softmax <axis = -1> (scores)
+    y = MatMul (weights, v)
+"""
+CONSTANTS = "float scale = {0.4}, float two = {2}, float zero = {0}, float low = {-inf}"
+CONSTANTS += ", float lowest = {-3.4028235e38}"
+
+
+def attention(middle: str, finish: str = FINISH, product: str = PRODUCT, **options: Any) -> ir.Model:
+    inputs = BASE + MASK + ", bool[b, 1, s, t] other, float[1, 4, s, t] bias"
+    return model(product + middle + finish, inputs=inputs, constants=CONSTANTS, **options)

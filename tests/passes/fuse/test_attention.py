@@ -4,30 +4,30 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any
 
 import onnx_ir as ir
 import pytest
-from attention_text import assert_same, call, facts, fuse, model, ops, random_feeds, reasons
+from attention_text import (
+    BASE,
+    CONSTANTS,
+    FINISH,
+    LENGTHS,
+    MASK,
+    PRODUCT,
+    assert_same,
+    attention,
+    call,
+    facts,
+    fuse,
+    model,
+    ops,
+    random_feeds,
+)
 
 from optc import rewrite
 from optc.passbase import Context
 from optc.passes.fuse import Fuse
 from optc.targets.cpu import TARGET
-
-SIZES = {"b": 3, "s": 5, "t": 7}
-MASK = ", bool[b, 1, 1, t] mask"
-BASE = "float[b, 4, s, 6] q, float[b, 4, t, 6] k, float[b, 4, t, 6] v"
-PRODUCT = """
-    kt = Transpose <perm = [0, 1, 3, 2]> (k)
-    product = MatMul (q, kt)
-"""
-FINISH = """
-    weights = Softmax <axis = -1> (scores)
-    y = MatMul (weights, v)
-"""
-CONSTANTS = "float scale = {0.4}, float two = {2}, float zero = {0}, float low = {-inf}"
-CONSTANTS += ", float lowest = {-3.4028235e38}"
 
 # name -> statements between PRODUCT and FINISH, expected facts, expected operators around the call
 SCORES = {
@@ -88,11 +88,6 @@ SCORES = {
 }
 
 
-def attention(middle: str, finish: str = FINISH, product: str = PRODUCT, **options: Any) -> ir.Model:
-    inputs = BASE + MASK + ", bool[b, 1, s, t] other, float[1, 4, s, t] bias"
-    return model(product + middle + finish, inputs=inputs, constants=CONSTANTS, **options)
-
-
 @pytest.mark.parametrize("name", SCORES)
 def test_steps_between_product_and_softmax(name: str) -> None:
     """Every order of scales and masks gives one scale and one mask of the same effect."""
@@ -104,7 +99,9 @@ def test_steps_between_product_and_softmax(name: str) -> None:
     found = facts(call(after))
     assert {key: found[key] for key in expected} == {key: round(value, 6) for key, value in expected.items()}
     assert found["safe"] == found["causal"] == 0
-    assert_same(before, after, [random_feeds(before, SIZES), random_feeds(before, {**SIZES, "b": 1, "t": 1})])
+    assert_same(
+        before, after, [random_feeds(before, LENGTHS), random_feeds(before, {**LENGTHS, "b": 1, "t": 1})]
+    )
 
 
 AFTER = {
@@ -134,7 +131,7 @@ def test_rows_without_keys_give_zero(name: str) -> None:
     assert fuse(after).matched["attention"] == 1
     assert facts(call(after))["safe"] == 1
     assert ops(after) == ["Attention"]
-    assert_same(before, after, [random_feeds(before, SIZES)])
+    assert_same(before, after, [random_feeds(before, LENGTHS)])
 
 
 OPERANDS = {
@@ -177,7 +174,7 @@ def test_operands_of_the_score_product(name: str) -> None:
     assert fuse(after).matched["attention"] == 1
     assert ops(after) == ["Attention"]
     assert facts(call(after))["scale"] == scale
-    assert_same(before, after, [random_feeds(before, SIZES)])
+    assert_same(before, after, [random_feeds(before, LENGTHS)])
 
 
 def test_keys_that_come_transposed_are_transposed_back() -> None:
@@ -187,7 +184,7 @@ def test_keys_that_come_transposed_are_transposed_back() -> None:
     before, after = model(text, inputs=inputs), model(text, inputs=inputs)
     fuse(after)
     assert ops(after) == ["Transpose", "Attention"]
-    assert_same(before, after, [random_feeds(before, SIZES)])
+    assert_same(before, after, [random_feeds(before, LENGTHS)])
 
 
 def test_keys_transposed_by_the_default_permutation() -> None:
@@ -197,7 +194,7 @@ def test_keys_transposed_by_the_default_permutation() -> None:
     before, after = (model(text, inputs=inputs) for _ in range(2))
     assert fuse(after).matched["attention"] == 1
     assert ops(after) == ["Transpose", "Attention"]
-    assert_same(before, after, [random_feeds(before, SIZES)])
+    assert_same(before, after, [random_feeds(before, LENGTHS)])
 
 
 def test_transposed_keys_that_others_read_stay() -> None:
@@ -207,7 +204,7 @@ def test_transposed_keys_that_others_read_stay() -> None:
     before, after = (model(text, outputs=outputs) for _ in range(2))
     assert fuse(after).matched["attention"] == 1
     assert sorted(ops(after)) == ["Attention", "Relu", "Transpose"]
-    assert_same(before, after, [random_feeds(before, SIZES)])
+    assert_same(before, after, [random_feeds(before, LENGTHS)])
 
 
 def test_shared_heads() -> None:
@@ -224,7 +221,7 @@ def test_shared_heads() -> None:
     fuse(after)
     assert ops(after) == ["Attention"]
     assert [value.name for value in call(after).inputs] == ["q", "k2", "v2"]
-    assert_same(before, after, [random_feeds(before, SIZES)])
+    assert_same(before, after, [random_feeds(before, LENGTHS)])
 
 
 @pytest.mark.parametrize(("axes", "shared"), [("{1}", False), ("{2}", True)])
@@ -238,7 +235,7 @@ def test_only_neighbouring_heads_are_shared(axes: str, shared: bool) -> None:
     before, after = (model(text, inputs=inputs, constants=constants) for _ in range(2))
     assert fuse(after).matched["attention"] == 1
     assert (call(after).inputs[1].name == "k2") == shared
-    assert_same(before, after, [random_feeds(before, SIZES)])
+    assert_same(before, after, [random_feeds(before, LENGTHS)])
 
 
 CAUSAL = {
@@ -291,147 +288,7 @@ def test_causal_masks(name: str) -> None:
     fuse(after)
     assert facts(call(after))["causal"] == causal
     assert len(call(after).inputs) == (3 if causal else 4)
-    assert_same(before, after, [random_feeds(before, SIZES)])
-
-
-REFUSED = {
-    "scale is not a constant": ("scores = Mul (product, factor)", FINISH),
-    "the softmax is not over the last axis": (
-        "scores = Identity (product)",
-        "weights = Softmax <axis = 2> (scores) y = MatMul (weights, v)",
-    ),
-    "masked scores are set to -100, not low enough to mean no attention": (
-        "little = Constant <value_float = -100.0> () scores = Where (mask, product, little)",
-        FINISH,
-    ),
-    "masked scores are set to something that is not a constant": (
-        "scores = Where (mask, product, factor)",
-        FINISH,
-    ),
-    "a bias is added after masked scores were set to -10000": (
-        "c = Constant <value_float = -10000.0> () a = Where (mask, product, c) scores = Add (a, bias)",
-        FINISH,
-    ),
-    "scores are scaled after they were masked": (
-        "a = Where (mask, product, lowest) scores = Mul (a, scale)",
-        FINISH,
-    ),
-    "the probabilities are masked after the softmax, by what did not mask the scores": (
-        "scores = Where (other, product, lowest)",
-        "p = Softmax <axis = -1> (scores) w = Where (mask, p, zero) y = MatMul (w, v)",
-    ),
-    "a mask has more axes than the scores": ("scores = Add (product, five)", FINISH),
-    "scores are scaled after they were masked, below zero": (
-        "minus = Constant <value_float = -1.0> () a = Where (mask, product, low) scores = Mul (a, minus)",
-        FINISH,
-    ),
-    "scale is not a constant, being infinite": ("r = Div (two, zero) scores = Mul (product, r)", FINISH),
-    "the probabilities are masked after the softmax, by what did not mask the scores but the contrary": (
-        "scores = Where (mask, lowest, product)",
-        "p = Softmax <axis = -1> (scores) w = Where (mask, p, zero) y = MatMul (w, v)",
-    ),
-    "the probabilities are masked after the softmax, by what did not mask the scores, NaN of another value": (
-        "scores = Mul (product, scale)",
-        "p = Softmax <axis = -1> (scores) n = IsNaN (bias) w = Where (n, zero, p) y = MatMul (w, v)",
-    ),
-    "the scores are reshaped before the softmax": (
-        "pair = Constant <value_ints = [0, 4, 7, -1]> () scores = Reshape (product, pair)",
-        FINISH,
-    ),
-    "the scores are divided by 0": ("scores = Div (product, zero)", FINISH),
-    "its intermediate 'product' has another reader": (
-        "scores = Mul (product, scale) extra = Relu (product)",
-        FINISH,
-    ),
-    "its intermediate 'weights' is an output of the graph": ("scores = Mul (product, scale)", FINISH),
-}
-
-
-@pytest.mark.parametrize("reason", REFUSED)
-def test_near_misses_say_why(reason: str) -> None:
-    """What cannot be fused is left alone, with the reason."""
-    middle, finish = REFUSED[reason]
-    outputs = "float[b, 4, s, 6] y"
-    outputs += ", float[b, 4, s, t] extra" if "extra" in middle else ""
-    outputs += ", float[b, 4, s, t] weights" if "'weights'" in reason else ""
-    inputs = BASE + MASK + ", bool[b, 1, s, t] other, float[1, 4, s, t] bias, float factor"
-    inputs += ", float[2, b, 4, s, t] five"
-    graph = model(PRODUCT + middle + finish, inputs=inputs, constants=CONSTANTS, outputs=outputs)
-    count = len(ops(graph))
-    done = fuse(graph)
-    (found,) = reasons(done)
-    assert reason.startswith(found)
-    assert not done.matched
-    assert len(ops(graph)) == count
-
-
-MISFITS = {
-    "a mask of 9 is not known to fit scores of 1": BASE.replace("s,", "1,") + ", float[1, 1, 9, t] mask",
-    "a mask of u is not known to fit scores of s": BASE + ", float[1, 1, u, t] mask",
-    "a mask of 2 is not known to fit scores of 4": BASE + ", float[1, 2, s, t] mask",
-    "queries and keys differ in their number of heads": BASE.replace("4, s", "1, s") + ", float mask",
-    "queries, keys and values are not known to have the same batch and heads": (
-        BASE.replace("b, 4, s", "1, 4, s") + ", float mask"
-    ),
-    "keys and values differ in length": (
-        BASE.replace("t, 6] k", "5, 6] k").replace("t, 6] v", "7, 6] v") + ", float mask"
-    ),
-}
-
-
-@pytest.mark.parametrize("reason", MISFITS)
-def test_shapes_that_may_broadcast_are_refused(reason: str) -> None:
-    """Where a product or a mask would widen the result, or may, nothing is fused."""
-    text = PRODUCT + "scores = Add (product, mask)" + FINISH
-    graph = model(text, inputs=MISFITS[reason], outputs="float[b, n, s, 6] y")
-    done = fuse(graph)
-    assert reasons(done) == [reason]
-    assert not done.matched
-
-
-def test_lengths_that_the_product_makes_equal_need_no_common_name() -> None:
-    """A mask that is known to fit the keys widens nothing, so as many values are needed."""
-    text = PRODUCT + "scores = Add (product, mask)" + FINISH
-    inputs = BASE.replace("t, 6] v", "u, 6] v") + ", float[1, 1, s, t] mask"
-    graph = model(text, inputs=inputs, outputs="float[b, n, s, 6] y")
-    assert fuse(graph).matched == {"attention": 1}
-
-
-NO_ATTENTION = {
-    "the dividend is a number": (
-        "r = Div (two, q) kt = Transpose <perm = [0, 1, 3, 2]> (k) product = MatMul (r, kt)",
-        "y = MatMul (weights, v)",
-        1,
-    ),
-    "masked probabilities become 2": (
-        PRODUCT.replace("product =", "raw =") + "product = Where (mask, raw, lowest)",
-        "w = Where (mask, weights, two) y = MatMul (w, v)",
-        0,
-    ),
-    "both operands are summed by themselves": (
-        'product = Einsum <equation = "bnsd,bnte->bnst"> (q, k)',
-        "y = MatMul (weights, v)",
-        0,
-    ),
-    "the keys stay": (PRODUCT, 'y = Einsum <equation = "bnst,bnsd->bntd"> (weights, v)', 0),
-}
-
-
-@pytest.mark.parametrize("name", NO_ATTENTION)
-def test_what_only_looks_like_it_stays_right(name: str) -> None:
-    """One detail makes it another function: that part is left as it is."""
-    product, finish, fused = NO_ATTENTION[name]
-    text = product + "weights = Softmax <axis = -1> (product)" + finish
-    inputs = BASE.replace("t,", "s,") + ", bool[b, 1, 1, s] mask"
-    before, after = (model(text, inputs=inputs, constants=CONSTANTS) for _ in range(2))
-    assert fuse(after).matched["attention"] == fused
-    assert_same(before, after, [random_feeds(before, SIZES)])
-
-
-def test_a_softmax_that_weighs_nothing_is_no_near_miss() -> None:
-    """A classifier's softmax is not reported."""
-    graph = model("y = Softmax <axis = -1> (q)", inputs="float[b, 4, s, 6] q")
-    assert not fuse(graph).skipped
+    assert_same(before, after, [random_feeds(before, LENGTHS)])
 
 
 def test_a_bias_that_contains_a_product_is_a_bias() -> None:
@@ -445,7 +302,7 @@ def test_a_bias_that_contains_a_product_is_a_bias() -> None:
     before, after = (model(PRODUCT + middle + FINISH, inputs=inputs) for _ in range(2))
     fuse(after)
     assert ops(after) == ["MatMul", "GatherElements", "Attention"]
-    feeds = random_feeds(before, SIZES)
+    feeds = random_feeds(before, LENGTHS)
     feeds["index"] = abs(feeds["index"]) % 9
     assert_same(before, after, [feeds])
 
@@ -456,7 +313,7 @@ def test_bodies_are_valid_at_every_opset(opset: int) -> None:
     middle, finish = AFTER["nan_to_zero"]
     before, after = (attention(middle, finish, opset=opset) for _ in range(2))
     assert fuse(after).matched["attention"] == 1
-    assert_same(before, after, [random_feeds(before, SIZES)])
+    assert_same(before, after, [random_feeds(before, LENGTHS)])
 
 
 HALF = {
@@ -481,7 +338,7 @@ def test_half_precision_is_fused_where_the_body_rounds_alike(name: str) -> None:
     options = {"inputs": inputs, "constants": constants, "outputs": "float16[b, 4, s, 6] y"}
     before, after = (model(PRODUCT + halves + middle + finish, **options) for _ in range(2))
     assert fuse(after).matched["attention"] == fused
-    assert_same(before, after, [random_feeds(before, SIZES)])
+    assert_same(before, after, [random_feeds(before, LENGTHS)])
 
 
 @pytest.mark.parametrize("name", SCORES)
@@ -518,7 +375,7 @@ def test_layers_share_the_mask_made_for_them() -> None:
     before, after = _two_layers(), _two_layers()
     Fuse(only="attention").run(after, Context(target=TARGET))
     assert ops(after) == ["Where", "Attention", "Attention"]
-    assert_same(before, after, [random_feeds(before, SIZES)])
+    assert_same(before, after, [random_feeds(before, LENGTHS)])
 
 
 def test_masks_of_merged_axes_are_split_with_dynamic_sizes() -> None:
@@ -545,4 +402,4 @@ def test_masks_of_merged_axes_are_split_with_dynamic_sizes() -> None:
     options["constants"] = constants + ", int64[1] heads = {4}"
     before, after = (model(shapes_of + text, **options) for _ in range(2))
     assert fuse(after).matched["attention"] == 1
-    assert_same(before, after, [random_feeds(before, SIZES), random_feeds(before, {"b": 1, "t": 2})])
+    assert_same(before, after, [random_feeds(before, LENGTHS), random_feeds(before, {"b": 1, "t": 2})])
