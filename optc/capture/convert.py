@@ -12,6 +12,7 @@ from torch.export.graph_signature import OutputKind
 
 from optc.errors import CaptureError
 
+from . import experts
 from .exporter_fixes import adapted
 from .guards import drop_idle
 from .provenance import innermost
@@ -30,9 +31,10 @@ def to_ir(program: ExportedProgram, name: str) -> ir.Model:
     Raises:
         CaptureError: an operator has no ONNX form.
     """
+    table = {**TABLE, **experts.table()}
     try:
         with quiet(), torch.no_grad(), table_made_once(), adapted(program):
-            exported = torch.onnx.export(program, dynamo=True, verbose=False, custom_translation_table=TABLE)
+            exported = torch.onnx.export(program, dynamo=True, verbose=False, custom_translation_table=table)
     except torch.onnx.OnnxExporterError as error:
         raise _explained(error, program, name) from error
     assert exported is not None
