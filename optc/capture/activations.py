@@ -12,14 +12,16 @@ from onnxscript.function_libs.torch_lib.ops import core as _core
 from onnxscript.function_libs.torch_lib.ops import nn as _nn
 
 from .literals import number
-from .running import log1p
+from .near_zero import log1p_below_1
 
 _INF = float("inf")
 
 
 def clamp(self: Any, min: Any = None, max: Any = None) -> Any:
     """Without one bound, ONNX Runtime would clip infinities to the largest number."""
-    if not self.dtype.is_floating_point() or isinstance(min, ir.Value) or isinstance(max, ir.Value):
+    if isinstance(min, ir.Value) or isinstance(max, ir.Value):
+        return _core.aten_clamp_tensor(self, min, max)
+    if not self.dtype.is_floating_point():
         return _core.aten_clamp(self, min, max)
     low, high = (-_INF if min is None else min), (_INF if max is None else max)
     return op.Clip(self, number(float(low), self), number(float(high), self))
@@ -54,7 +56,7 @@ def _softplus(x: Any, dtype: ir.DataType) -> Any:
     if dtype != ir.DataType.DOUBLE:
         return op.Softplus(x)
     zero, one = number(0.0, x), number(1.0, x)
-    return op.Add(op.Max(x, zero), log1p(op.Exp(op.Neg(op.Abs(x))), one))
+    return op.Add(op.Max(x, zero), log1p_below_1(op.Exp(op.Neg(op.Abs(x))), one))
 
 
 def leaky_relu(self: Any, negative_slope: float = 0.01) -> Any:
@@ -84,8 +86,11 @@ def _hard(x: Any) -> Any:
 
 TABLE: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.ops.aten.clamp.default: clamp,
+    torch.ops.aten.clamp.Tensor: clamp,
     torch.ops.aten.clamp_min.default: clamp,
+    torch.ops.aten.clamp_min.Tensor: clamp,  # also of a number: the exporter makes a tensor of it
     torch.ops.aten.clamp_max.default: clamp_max,
+    torch.ops.aten.clamp_max.Tensor: clamp_max,
     torch.ops.aten.softplus.default: softplus,
     torch.ops.aten.log_sigmoid.default: log_sigmoid,
     torch.ops.aten.mish.default: mish,

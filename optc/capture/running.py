@@ -14,6 +14,7 @@ import torch
 from onnxscript import opset18 as op
 
 from .literals import ints, number
+from .near_zero import log1p_below_1
 from .recorded import recorded
 
 Step = Callable[[Any, Any], Any]
@@ -38,7 +39,7 @@ def logcumsumexp(self: Any, dim: int) -> Any:
     def step(total: Any, new: Any) -> Any:
         low, high = op.Min(total, new), op.Max(total, new)
         apart = op.Where(op.Equal(low, high), zero, op.Sub(low, high))  # also of two infinities
-        return op.Add(log1p(op.Exp(apart), one), high)
+        return op.Add(log1p_below_1(op.Exp(apart), one), high)
 
     return op.Cast(_scan(given, self.shape, wide, dim, float("-inf"), step), to=self.dtype)
 
@@ -47,12 +48,6 @@ def _accumulated(dtype: ir.DataType) -> ir.DataType:
     """What torch keeps the running result in, on the CPU: 1e38 * 1e10 * 0 is 0 in float32."""
     half = {ir.DataType.FLOAT16, ir.DataType.BFLOAT16}
     return ir.DataType.FLOAT if dtype in half else ir.DataType.DOUBLE if dtype == ir.DataType.FLOAT else dtype
-
-
-def log1p(x: Any, one: Any) -> Any:
-    """ln(1 + x), to the last digits also for small ``x``: the error of the sum cancels in the quotient."""
-    more = op.Add(one, x)
-    return op.Where(op.Equal(more, one), x, op.Div(op.Mul(op.Log(more), x), op.Sub(more, one)))
 
 
 def _scan(given: Any, sizes: Any, dtype: ir.DataType, dim: int, start: float, step: Step) -> Any:

@@ -11,7 +11,7 @@ from onnxscript import opset18 as op
 from onnxscript.function_libs.torch_lib.ops import core as _core
 from onnxscript.function_libs.torch_lib.ops.nn import aten_scaled_dot_product_attention as _stock
 
-from . import activations, bags, distances, running
+from . import activations, bags, distances, near_zero, running
 from .literals import ints, number
 
 
@@ -80,6 +80,7 @@ TABLE: dict[Callable[..., Any], Callable[..., Any]] = {
     **activations.TABLE,
     **bags.TABLE,
     **distances.TABLE,
+    **near_zero.TABLE,
     **running.TABLE,
     torch.ops.aten.scaled_dot_product_attention.default: attention,
     torch.ops.aten.__lshift__.Scalar: left_shift,

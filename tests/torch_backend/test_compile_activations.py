@@ -22,6 +22,10 @@ ACTIVATIONS = {
     "hardswish": functional.hardswish,
     "clamp_min": lambda x: x.clamp(min=0.5),
     "clamp_max": lambda x: x.clamp(max=0.5),
+    "clamp_min_of_a_number": lambda x: torch.clamp_min(x, 0.5),
+    "clamp_max_of_a_number": lambda x: torch.clamp_max(x, 0.5),
+    "clamp_min_of_a_tensor": lambda x: torch.clamp(x, min=torch.zeros(())),
+    "clamp_of_tensors": lambda x: torch.clamp(x, torch.full_like(x, -0.5), torch.full_like(x, 0.5)),
     "clamp_of_integers": lambda x: x.nan_to_num(0.0, 7.0, -7.0).to(torch.int64).clamp(min=2),
 }
 

@@ -30,6 +30,14 @@ def test_sizes_that_are_not_known(p: float) -> None:
     captured(distances(p), (few[:, :0], MANY[:5, :0]))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_infinities_among_many_rows(dtype: torch.dtype) -> None:
+    """Torch's own decomposition ends in a clamp with one bound, in which ONNX Runtime clips infinities."""
+    odd = MANY.to(dtype).clone()
+    odd[[3, 5], [1, 0]] = torch.tensor([INF, -INF], dtype=dtype)
+    captured(distances(2.0), (MANY.to(dtype), MANY.to(dtype) + 1), (odd, MANY.to(dtype)), (odd, odd))
+
+
 def test_equal_points_are_exactly_0_apart() -> None:
     """A matrix product would leave an error of its own."""
     compiled = torch.compile(distances(2.0), backend="optc", dynamic=True)
