@@ -15,6 +15,8 @@ from .grid import Grid, activation_grid
 from .limits import bounds
 from .region import LIMITING, MOVING, Region
 
+_WITHIN = {"Sigmoid": (0.0, 1.0), "HardSigmoid": (0.0, 1.0), "Softmax": (0.0, 1.0), "Tanh": (-1.0, 1.0)}
+
 
 def seen(
     model: ir.Model, values: Iterable[ir.Value], samples: Iterable[Feeds], how: str, ctx: Context
@@ -45,12 +47,18 @@ def seen(
 def _widened(
     low: float, high: float, beyond: tuple[float, float], node: ir.Node | None
 ) -> tuple[float, float]:
-    """The range with room at both ends, but not beyond the bounds of the Relu or Clip that makes it."""
-    least, most = bounds(node) if node is not None and node.op_type in LIMITING else (-np.inf, np.inf)
+    """The range with room at both ends, but not beyond what the node that makes it can give."""
+    least, most = _possible(node)
     return (
         max(low * beyond[0], least) if low < 0 else low,
         min(high * beyond[1], most) if high > 0 else high,
     )
+
+
+def _possible(node: ir.Node | None) -> tuple[float, float]:
+    if node is None or node.domain not in ("", "ai.onnx"):
+        return -np.inf, np.inf
+    return bounds(node) if node.op_type in LIMITING else _WITHIN.get(node.op_type, (-np.inf, np.inf))
 
 
 def constant_range(value: ir.Value) -> tuple[float, float]:

@@ -15,13 +15,16 @@ from optc.passes.quantize.static.grids import seen
 
 TEXT = """<ir_version: 10, opset_import: ["": 20]>
 g (float[4] x) => (float[4] y) <float low = {-1.0}, float high = {6.0}>
-{ r = Relu(x)  c = Clip(x, low, high)  y = Add(r, c) }"""
+{ r = Relu(x)  c = Clip(x, low, high)  s = Sigmoid(x)  t = Tanh(x)  y = Sum(r, c, s, t) }"""
 
 
-def reach(lows: Sequence[float], highs: Sequence[float]) -> Reach:
+MANY, FEW = 10**6, 10  # elements of a sample
+
+
+def reach(lows: Sequence[float], highs: Sequence[float], elements: int = MANY) -> Reach:
     probe = Reach()
     for low, high in zip(lows, highs, strict=True):
-        probe.update([np.array(low, np.float32), np.array(high, np.float32)])
+        probe.update([np.array(low, np.float32), np.array(high, np.float32), np.array(elements)])
     return probe
 
 
@@ -36,7 +39,20 @@ def test_ends_that_agree_get_no_room_and_those_that_differ_do() -> None:
 def test_one_sample_tells_nothing_and_few_do_not_tell_that_there_is_no_end() -> None:
     assert reach([-1.0], [3.0]).beyond == (1.0, 1.0)
     assert reach([-1.0, -9.0], [3.0, 3.0]).beyond == (1.5, 1.0)
+    assert reach([-1.0, -9.0], [3.0, 3.0], FEW).beyond == (2.0, 1.0)
     assert reach([0.0, 1.0], [2.0, 2.0]).beyond == (1.0, 1.0), "nothing below zero"
+
+
+def test_where_few_elements_are_rounded_the_end_leaves_what_one_more_sample_is_likely_to_need() -> None:
+    """The end is the one that costs least, tried out on samples of the same kind."""
+    rng = np.random.default_rng(0)
+    highs = rng.gumbel(1.0, 0.1, 100)
+    _, room = reach([-10.0] * 100, [float(high) for high in highs], FEW).beyond
+    ends, others = np.linspace(1.0, 3.0, 201), rng.gumbel(1.0, 0.1, 10**5)
+    cost = [FEW * ((end + 10) / 255) ** 2 / 12 + (np.maximum(others - end, 0) ** 2).mean() for end in ends]
+    assert highs.max() * room == pytest.approx(ends[np.argmin(cost)], rel=0.06)
+    assert reach([-10.0] * 100, [float(high) for high in highs], MANY).beyond[1] < 0.9 * room
+    assert (others > highs.max() * room).mean() < 1e-3
 
 
 @pytest.mark.parametrize("how", ["minmax", "mse"])
@@ -46,8 +62,10 @@ def test_room_ends_where_the_value_ends(how: str) -> None:
     sizes = [3.0, 4.0, 5.0, 5.5]
     samples: list[Feeds] = [{"x": np.float32([size, -size, 1, 0])} for size in sizes]
     values = [model.graph.inputs[0], *(value for node in model.graph for value in node.outputs)]
-    ranges = seen(model, values[:3], samples, how, Context(target=registry.find_target("cpu")))
-    x, relu, clip = (ranges[value] for value in values[:3])
-    assert x[0] < -6 and x[1] > 6
+    ranges = seen(model, values[:5], samples, how, Context(target=registry.find_target("cpu")))
+    x, relu, clip, sigmoid, tanh = (ranges[value] for value in values[:5])
+    assert x[0] < -6 and x[1] > 1.8 * max(sizes), "four elements: there is little to lose"
     assert relu[0] == 0.0 and relu[1] > 6
     assert clip == (-1.0, 6.0)
+    assert sigmoid[0] >= 0.0 and 0.99 < sigmoid[1] <= 1.0
+    assert tanh == pytest.approx((-1.0, 1.0), abs=1e-2) and tanh[0] >= -1.0 and tanh[1] <= 1.0
