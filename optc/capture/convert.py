@@ -13,10 +13,12 @@ from torch.export.graph_signature import OutputKind
 from optc.errors import CaptureError
 
 from . import experts
+from .digits import exact_numbers
 from .exporter_fixes import adapted
 from .guards import drop_idle
 from .provenance import innermost
 from .quiet import quiet
+from .rewrites import exact_rewrites
 from .torchlib import table_made_once
 from .translations import TABLE
 
@@ -33,7 +35,7 @@ def to_ir(program: ExportedProgram, name: str) -> ir.Model:
     """
     table = {**TABLE, **experts.table()}
     try:
-        with quiet(), torch.no_grad(), table_made_once(), adapted(program):
+        with quiet(), torch.no_grad(), table_made_once(), exact_numbers(), exact_rewrites(), adapted(program):
             exported = torch.onnx.export(program, dynamo=True, verbose=False, custom_translation_table=table)
     except torch.onnx.OnnxExporterError as error:
         raise _explained(error, program, name) from error

@@ -68,7 +68,7 @@ def _drop_assertion(node: torch.fx.Node, undo: ExitStack) -> None:
 
 
 def _narrow_reduction(node: torch.fx.Node, undo: ExitStack) -> None:
-    """The exporter lets reductions of half precision compute in float32, and leaves their result in it."""
+    """The exporter computes some operators on half precision in float32, and leaves their result in it."""
     value = node.meta.get("val")
     if getattr(node.target, "overloadpacket", None) not in _WIDENED or not isinstance(value, torch.Tensor):
         return
@@ -120,7 +120,7 @@ def _take_out(node: torch.fx.Node) -> None:
 
 
 _WIDENED = frozenset(
-    {_aten.sum, _aten.prod, _aten.cumsum, _aten.cumprod, _aten.amax, _aten.amin, _aten.mse_loss}
+    {_aten.abs, _aten.sum, _aten.prod, _aten.cumsum, _aten.cumprod, _aten.amax, _aten.amin, _aten.mse_loss}
 )
 
 

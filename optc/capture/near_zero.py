@@ -20,12 +20,12 @@ _HALF = {ir.DataType.FLOAT16, ir.DataType.BFLOAT16}
 
 def log1p(self: Any) -> Any:
     """ln(1 + x)"""
-    return _wide(self, _log1p)
+    return widened(_log1p, self)
 
 
 def expm1(self: Any) -> Any:
     """exp(x) - 1"""
-    return _wide(self, _expm1)
+    return widened(expm1_of, self)
 
 
 def log1p_below_1(x: Any, one: Any) -> Any:
@@ -34,7 +34,7 @@ def log1p_below_1(x: Any, one: Any) -> Any:
     return op.Where(op.Equal(more, one), x, op.Div(op.Mul(op.Log(more), x), op.Sub(more, one)))
 
 
-def _log1p(x: Any, dtype: ir.DataType) -> Any:
+def _log1p(dtype: ir.DataType, x: Any) -> Any:
     """The same, and of infinity; a product gives zeros their sign, which ONNX Runtime's Where forgets."""
     one, most = number(1.0, x), number(_MOST[dtype], x)
     more = op.Add(one, x)
@@ -42,7 +42,7 @@ def _log1p(x: Any, dtype: ir.DataType) -> Any:
     return op.Mul(x, op.Where(op.Equal(more, one), one, slope))
 
 
-def _expm1(x: Any, dtype: ir.DataType) -> Any:
+def expm1_of(dtype: ir.DataType, x: Any) -> Any:
     """Kahan's: the rounded power is the exact power of its logarithm. Below -80 all are -1."""
     one, low, high = number(1.0, x), number(-80.0, x), number(1000.0, x)
     bounded = op.Max(x, low)
@@ -51,12 +51,22 @@ def _expm1(x: Any, dtype: ir.DataType) -> Any:
     return op.Mul(bounded, op.Where(op.Equal(power, one), one, slope))
 
 
-def _wide(x: Any, compute: Callable[[Any, ir.DataType], Any]) -> Any:
-    """Half precision and whole numbers are computed in float32, as torch does."""
-    if x.dtype in (ir.DataType.FLOAT, ir.DataType.DOUBLE):
-        return compute(x, x.dtype)
-    result = compute(op.Cast(x, to=ir.DataType.FLOAT), ir.DataType.FLOAT)
-    return op.Cast(result, to=x.dtype) if x.dtype in _HALF else result
+def widened(compute: Callable[..., Any], *given: Any) -> Any:
+    """``compute(dtype, *given)`` of tensors and numbers.
+
+    Half precision and whole numbers are computed in float32, as torch does; the result has the type given.
+    """
+    dtype = next(x.dtype for x in given if isinstance(x, ir.Value))
+    wide: Any = dtype if dtype in _MOST else ir.DataType.FLOAT
+
+    def taken(x: Any) -> Any:
+        if not isinstance(x, ir.Value):
+            return op.Constant(value=ir.tensor(x, dtype=wide))  # type: ignore[arg-type]
+        given: Any = x
+        return x if dtype == wide else op.Cast(given, to=wide)
+
+    result = compute(wide, *map(taken, given))
+    return op.Cast(result, to=dtype) if dtype in _HALF else result
 
 
 TABLE: dict[Callable[..., Any], Callable[..., Any]] = {

@@ -11,7 +11,7 @@ from onnxscript import opset18 as op
 from onnxscript.function_libs.torch_lib.ops import core as _core
 from onnxscript.function_libs.torch_lib.ops.nn import aten_scaled_dot_product_attention as _stock
 
-from . import activations, bags, distances, near_zero, running
+from . import activations, arithmetic, bags, digits, distances, elementwise, near_zero, running
 from .literals import ints, number
 
 
@@ -72,16 +72,32 @@ def right_shift(self: Any, other: Any) -> Any:
     return _core.aten_bitwise_right_shift(self, _amount(other, self))
 
 
+def all_true(self: Any) -> Any:
+    """Whether all of it is true, as a scalar; torch asks so where the program asserts something."""
+    return op.Not(any_true(op.Not(self)))
+
+
+def any_true(self: Any) -> Any:
+    """Whether some of it is true, as a scalar; of nothing, False."""
+    flat = op.Reshape(op.Cast(self, to=ir.DataType.INT32), ints(-1))
+    return op.Cast(op.ReduceSum(flat, keepdims=0), to=ir.DataType.BOOL)
+
+
 def _amount(other: Any, like: Any) -> Any:
     return other if isinstance(other, ir.Value) else op.Constant(value=ir.tensor(other, dtype=like.dtype))  # type: ignore[arg-type]
 
 
 TABLE: dict[Callable[..., Any], Callable[..., Any]] = {
     **activations.TABLE,
+    **arithmetic.TABLE,
     **bags.TABLE,
+    **digits.TABLE,
     **distances.TABLE,
+    **elementwise.TABLE,
     **near_zero.TABLE,
     **running.TABLE,
+    torch.ops.aten._is_all_true.default: all_true,
+    torch.ops.aten._is_any_true.default: any_true,
     torch.ops.aten.scaled_dot_product_attention.default: attention,
     torch.ops.aten.__lshift__.Scalar: left_shift,
     torch.ops.aten.__rshift__.Scalar: right_shift,

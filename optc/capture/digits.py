@@ -1,0 +1,78 @@
+"""Numbers with all the digits of double: the exporter writes them in float32, and casts that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import onnx_ir as ir
+import torch
+from onnxscript import opset18 as op
+from onnxscript.function_libs.torch_lib.ops import core as _core
+
+_CASTS = {"Cast", "CastLike"}
+
+
+@contextmanager
+def exact_numbers() -> Iterator[None]:
+    """Within it, a Python number that a translation casts is a constant in double."""
+    recorder, evaluate = _recorder()
+    if evaluate is None:  # another version of torch: it records elsewhere
+        yield
+        return
+    recorder.eval = _eval
+    try:
+        yield
+    finally:
+        recorder.eval = evaluate
+
+
+def _eval(self: Any, schema: Any, args: Any, kwargs: Any) -> Any:
+    if schema.name in _CASTS and args and isinstance(args[0], float):
+        args = (ir.tensor(args[0], dtype=ir.DataType.DOUBLE), *args[1:])
+    return _recorder()[1](self, schema, args, kwargs)
+
+
+@cache
+def _recorder() -> tuple[Any, Any]:
+    """The class, and its own method, which is put back whatever other threads do meanwhile."""
+    from torch.onnx._internal.exporter import _building
+
+    recorder = getattr(_building, "OpRecorder", None)
+    return recorder, vars(recorder).get("eval") if recorder is not None else None
+
+
+def scalar_tensor(s: Any, dtype: int = -1, **rest: Any) -> Any:
+    """A number as a tensor without axes, of float32 unless ``dtype`` says otherwise."""
+    if isinstance(s, (bool, int, float)) and dtype in _REAL:
+        return _constant(s, ir.DataType(dtype))
+    return _core.aten_scalar_tensor(s, dtype, **rest)
+
+
+def full(size: Any, fill_value: Any, dtype: int = -1, **rest: Any) -> Any:
+    """``fill_value``, a number, in every place."""
+    if isinstance(fill_value, (bool, int, float)) and dtype in _REAL:
+        fill_value, dtype = _constant(fill_value, ir.DataType(dtype)), -1
+    return _core.aten_full(size, fill_value, dtype)
+
+
+def full_like(self: Any, fill_value: Any, dtype: int = -1, **rest: Any) -> Any:
+    """The same, of the shape of ``self``, and of its type unless ``dtype`` says otherwise."""
+    kind = self.dtype if dtype == -1 else dtype
+    if isinstance(fill_value, (bool, int, float)) and kind in _REAL:
+        return op.Expand(_constant(fill_value, ir.DataType(kind)), op.Shape(self))
+    return _core.aten_full_like(self, fill_value, dtype)
+
+
+def _constant(value: float, dtype: ir.DataType) -> Any:
+    return op.Constant(value=ir.tensor(float(value), dtype=dtype))  # type: ignore[arg-type]
+
+
+_REAL = {ir.DataType.FLOAT, ir.DataType.DOUBLE}
+TABLE: dict[Callable[..., Any], Callable[..., Any]] = {
+    torch.ops.aten.scalar_tensor.default: scalar_tensor,
+    torch.ops.aten.full.default: full,
+    torch.ops.aten.full_like.default: full_like,
+}

@@ -1,0 +1,49 @@
+"""The exporter's own rewrites, without those that take 1e-8 for 0 and 1.000005 for 1."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+from onnxscript import rewriter
+from onnxscript.rewriter import pattern
+from onnxscript.rewriter.rules.common import _no_op
+
+
+@contextmanager
+def exact_rewrites() -> Iterator[None]:
+    """Within it, exports drop sums with 0 and products with 1 only where the number is exactly that.
+
+    The stock rules compare with a tolerance: ``x / (norm + 1e-8)`` would lose what keeps it from NaN.
+    """
+    stock, exact = _rules()
+    rewriter._DEFAULT_REWRITE_RULES = exact
+    try:
+        yield
+    finally:
+        rewriter._DEFAULT_REWRITE_RULES = stock
+
+
+@cache
+def _rules() -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """The stock rules, which are put back whatever other threads do meanwhile, and ours."""
+    stock = rewriter._DEFAULT_REWRITE_RULES
+    loose = {id(rule) for rule in _no_op.rules}
+    rest = [rule for rule in stock if id(rule) not in loose]
+    return stock, (*_exact(), _no_op.dropout_zero_rule, _no_op.dropout_inference_rule, *rest)
+
+
+def _exact() -> list[Any]:
+    zero, one = pattern.Constant(0, 0.0, 0.0), pattern.Constant(1, 0.0, 0.0)
+    return [
+        *_idle(lambda op, x: op.Mul(x, one)).commute(),
+        *_idle(lambda op, x: op.Add(x, zero)).commute(),
+        _idle(lambda op, x: op.Sub(x, zero)),
+        _idle(lambda op, x: op.Div(x, one)),
+    ]
+
+
+def _idle(target: Any) -> Any:
+    return pattern.RewriteRule(target, lambda op, x, **_: op.Identity(x))
