@@ -14,6 +14,7 @@ import onnx_ir as ir
 import onnxruntime as ort
 
 from optc.errors import UserError
+from optc.front_axes import count_from_front, counts_from_back
 from optc.ort_errors import ORT_ERRORS as ORT_ERRORS
 from optc.ortvalues import has_numpy_type, to_numpy, to_ortvalue
 
@@ -136,9 +137,11 @@ def detach(model: ir.Model, place: Callable[[ir.TensorProtocol, str], ir.Externa
     Raises:
         UserError: the model without its weights is larger than protobuf allows.
     """
-    if not any(isinstance(tensor, ir.ExternalTensor) or _is_detachable(tensor) for tensor in _tensors(model)):
+    heavy = any(isinstance(tensor, ir.ExternalTensor) or _is_detachable(tensor) for tensor in _tensors(model))
+    if not heavy and not counts_from_back(model):
         return _serialized(model)
     bare = model.clone()  # graph and nodes are new, tensors are shared
+    count_from_front(bare)
     _drop_unused_initializers(bare.graph)
     _hoist_large_initializers(bare)
     detached = set()

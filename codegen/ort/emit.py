@@ -16,6 +16,7 @@ from onnx_ir.passes.common import (
 
 from optc.codegen.ort import pooled_pads
 from optc.codegen.ort.kernels import newest_ir_version
+from optc.front_axes import count_from_front
 from optc.widen import widen
 
 MODEL, WEIGHTS = "model.onnx", "model.onnx.data"
@@ -41,6 +42,7 @@ def emit(model: ir.Model, directory: Path, options: Mapping[str, Any]) -> list[s
     written = model.clone()
     widen(written, ir.DataType.BFLOAT16)  # the runtime can cast it, and little else
     pooled_pads.keep_apart(written)
+    count_from_front(written)
     LiftConstantsToInitializersPass(lift_all_constants=False, size_limit=_INLINE_BYTES // 4)(written)
     RemoveUnusedFunctionsPass()(written)  # type: ignore[no-untyped-call]
     _import_domains(written)
