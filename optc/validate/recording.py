@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 
 from optc.analysis.shapes import constant_tensor
@@ -14,9 +15,11 @@ from optc.validate.variants import Sample
 
 
 class Recording:
-    """Runs the model as it is, unoptimized, once per sample; samples that it fails on are left out.
+    """Runs the model as it is, unoptimized, once per sample.
 
-    Large values go to a temporary file. What a rewrite puts in the place of a value gets its contents.
+    Samples that it fails on are left out, and those whose sizes do not fit each other, which ONNX Runtime
+    overlooks where something is empty. Large values go to a temporary file. What a rewrite puts in the place
+    of a value gets its contents.
     """
 
     def __init__(self, model: ir.Model, samples: Iterable[Sample], threads: int | None = None) -> None:
@@ -24,6 +27,7 @@ class Recording:
         self._spool = Spool()
         self._rows: dict[ir.Value, list[int]] = {}
         values = [value for node in model.graph for value in node.outputs if value.name]
+        joined = [node for node in model.graph if node.op_type == "Concat" and node.domain == ""]
         try:
             session = open_session(_with_outputs(model, values), optimize=False, threads=threads)
         except ORT_ERRORS:
@@ -32,6 +36,9 @@ class Recording:
             try:
                 results = run_session(session, sample.feeds)
             except ORT_ERRORS:
+                continue
+            known = {**sample.feeds, **results}
+            if not all(_fit(node, known) for node in joined):
                 continue
             self.samples.append(sample)
             for value in values:
@@ -71,6 +78,22 @@ class Recording:
     def _append(self, value: ir.Value, contents: Any) -> None:
         self._rows.setdefault(value, []).append(len(self._spool))
         self._spool.append({"value": contents})
+
+
+def _fit(node: ir.Node, known: Mapping[str, Any]) -> bool:
+    """Whether the parts of a Concat have equal sizes beside its axis."""
+    shapes = [_sizes(value, known) for value in node.inputs if value is not None]
+    found = [shape for shape in shapes if shape is not None]
+    axis = node.attributes.get_int("axis", 0)
+    return len({(*shape[:axis], *shape[axis:][1:]) for shape in found}) < 2
+
+
+def _sizes(value: ir.Value, known: Mapping[str, Any]) -> tuple[int, ...] | None:
+    if (name := str(value.name)) in known:
+        return np.shape(known[name])
+    tensor = constant_tensor(value)
+    sizes: tuple[int, ...] | None = None if tensor is None else tensor.shape.numpy()
+    return sizes
 
 
 def _with_outputs(model: ir.Model, values: Iterable[ir.Value]) -> ir.Model:
