@@ -1,6 +1,8 @@
-"""Quantiles of Student's t, for intervals from few measurements."""
+"""Intervals from few measurements: quantiles of Student's t, and how large a deviation may be."""
 
 from __future__ import annotations
+
+import math
 
 # 0.975 quantiles for 1, 2, ... degrees of freedom; the last one for more.
 _QUANTILES = (
@@ -18,3 +20,18 @@ def quantile(freedom: int) -> float:
         freedom: degrees of freedom, at least 1.
     """
     return _QUANTILES[min(freedom, len(_QUANTILES)) - 1]
+
+
+def largest_deviation(freedom: int) -> float:
+    """The upper end of a one-sided 95% interval for a standard deviation, over the one that was found.
+
+    By Wilson and Hilferty's cube root of the chi-squared distribution, which is of no use for one degree.
+
+    Args:
+        freedom: degrees of freedom, at least 1.
+    """
+    if freedom == 1:
+        return 15.95
+    part = 2 / (9 * freedom)
+    root = 1 - part - 1.645 * math.sqrt(part)
+    return root**-1.5

@@ -2,7 +2,8 @@
 
 Ranges that are fixed cut off what lies beyond them, and what that costs has no bound; samples that the ranges
 were taken from never show it. One more sample lies beyond all of ``n`` with probability ``1 / (n + 1)``, so
-that is the share of the error that it gets.
+that is the share of the error that it gets. Pixels are stretched beyond white too: what lies inside a network
+has no such end, and grows with other images as it does with larger numbers.
 """
 
 from __future__ import annotations
@@ -46,13 +47,12 @@ def stretched(samples: Sequence[Feeds], seen: int, most: int) -> Stretched:
     """
     names = [name for name, value in samples[0].items() if _is_float(value)] if len(samples) else []
     sizes = {name: [float(np.linalg.norm(feeds[name])) for feeds in samples] for name in names}
-    bounds = {name: _bounds([feeds[name] for feeds in samples], sizes[name]) for name in names}
     factors = {name: _factor(found) for name, found in sizes.items()}
     largest = np.argsort([-sum(of_one) for of_one in zip(*sizes.values(), strict=True)], kind="stable")
     made = [
         {
             **samples[index],
-            **{name: _scaled(samples[index][name], factors[name], *bounds[name]) for name in names},
+            **{name: _scaled(samples[index][name], factors[name]) for name in names},
         }
         for index in largest[:most]
     ]
@@ -64,22 +64,14 @@ def _is_float(value: object) -> bool:
 
 
 def _factor(sizes: Sequence[float]) -> float:
-    """One standard deviation of the logarithm of the size, and more where few samples tell it badly."""
+    """One standard deviation of the logarithm of the size, as large as so few samples allow it to be."""
     positive = [size for size in sizes if 0.0 < size < math.inf]
     freedom = len(positive) - 1
     if freedom < 1:
         return _UNKNOWN
-    deviation = float(np.std(np.log(positive), ddof=1)) * student.quantile(freedom) / student.NORMAL
-    return min(max(math.exp(deviation), _LEAST), _MOST)
+    deviation = float(np.std(np.log(positive), ddof=1)) * student.largest_deviation(freedom)
+    return min(max(math.exp(min(deviation, 1.0)), _LEAST), _MOST)
 
 
-def _bounds(arrays: Sequence[np.ndarray], sizes: Sequence[float]) -> tuple[float, float]:
-    """Where values end by their nature, as those of pixels: samples of different sizes end alike."""
-    lows, highs = ([float(end(array)) for array in arrays] for end in (np.min, np.max))
-    at_low = {size for size, low in zip(sizes, lows, strict=True) if low == min(lows)}
-    at_high = {size for size, high in zip(sizes, highs, strict=True) if high == max(highs)}
-    return min(lows) if len(at_low) > 1 else -math.inf, max(highs) if len(at_high) > 1 else math.inf
-
-
-def _scaled(array: np.ndarray, factor: float, low: float, high: float) -> np.ndarray:
-    return np.asarray(np.clip(array * factor, low, high), array.dtype)
+def _scaled(array: np.ndarray, factor: float) -> np.ndarray:
+    return np.asarray(array * factor, array.dtype)

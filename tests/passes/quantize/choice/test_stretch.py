@@ -33,10 +33,10 @@ def context(samples: list[Feeds] | None) -> Context:
 
 
 def test_samples_are_stretched_by_as_much_as_they_differ() -> None:
-    """One deviation of the logarithm, and more where few samples tell it; the largest samples are taken."""
+    """One deviation of the logarithm, at its largest for so few samples; the largest samples are taken."""
     samples = sized(*(math.exp(0.2 * (-1) ** i) for i in range(30)))
     made = stretched(samples, 30, 2)
-    deviation = 0.2 * math.sqrt(30 / 29) * student.quantile(29) / student.NORMAL
+    deviation = 0.2 * math.sqrt(30 / 29) * student.largest_deviation(29)
     assert [float(np.linalg.norm(feeds["x"])) for feeds in made.samples] == pytest.approx(
         [math.exp(0.2 + deviation)] * 2, rel=1e-5
     )
@@ -51,12 +51,20 @@ def test_the_stretch_has_bounds(sizes: tuple[float, ...], factor: float) -> None
     assert float(np.linalg.norm(largest["x"])) == pytest.approx(max(sizes) * factor, rel=1e-5)
 
 
-def test_values_stay_within_an_end_that_samples_share() -> None:
-    """Pixels do not get brighter than white; where the smallest values differ there is no such end."""
+def test_values_pass_an_end_that_samples_share() -> None:
+    """Pixels do not get brighter than white, but what lies inside a network grows as if they did."""
     samples = [{"x": np.float32([-0.1 * i, 0.5, 1.0])} for i in range(1, 5)]
     (largest,) = stretched(samples, 4, 1).samples
-    assert largest["x"].max() == 1.0
-    assert largest["x"][1] > 0.5 and largest["x"].min() < -0.4
+    assert largest["x"][2] >= 1.1 and largest["x"][1] / largest["x"][2] == pytest.approx(0.5)
+
+
+def test_few_samples_that_agree_by_chance_are_not_believed() -> None:
+    """A network with gates and 4 images: the stretch by what they showed, 1.13, was too little."""
+    sizes = [math.exp(0.075 * (-1) ** i) for i in range(40)]
+    few, many = (
+        float(np.linalg.norm(stretched(sized(*some), 40, 1).samples[0]["x"])) for some in (sizes[:4], sizes)
+    )
+    assert few > 1.1 * many
 
 
 def test_only_floats_are_stretched() -> None:
