@@ -90,10 +90,10 @@ def _fit(node: ir.Node, known: Mapping[str, Any]) -> bool:
 
 def _sizes(value: ir.Value, known: Mapping[str, Any]) -> tuple[int, ...] | None:
     if (name := str(value.name)) in known:
-        return np.shape(known[name])
+        sizes: tuple[int, ...] = np.shape(known[name])
+        return sizes
     tensor = constant_tensor(value)
-    sizes: tuple[int, ...] | None = None if tensor is None else tensor.shape.numpy()
-    return sizes
+    return None if tensor is None else tuple(tensor.shape.numpy())
 
 
 def _with_outputs(model: ir.Model, values: Iterable[ir.Value]) -> ir.Model:
