@@ -9,6 +9,10 @@ from functools import cache
 from typing import Any
 
 
+# Torch's own decomposition is right where the translation is not: with smoothed labels, or given probabilities.
+_DECOMPOSED = frozenset({"aten::cross_entropy_loss"})
+
+
 @contextmanager
 def table_made_once() -> Iterator[None]:
     """Within it, exports get copies of one table instead of making their own."""
@@ -26,7 +30,9 @@ def table_made_once() -> Iterator[None]:
 def _copied(*args: Any, **kwargs: Any) -> Any:
     """A table to which translations can be added."""
     copied = copy.copy(_table(*args, **kwargs))
-    copied.functions = {name: list(found) for name, found in copied.functions.items()}
+    copied.functions = {
+        name: list(found) for name, found in copied.functions.items() if name not in _DECOMPOSED
+    }
     return copied
 
 
