@@ -8,8 +8,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-
-# Torch's own decomposition is right where the translation is not: with smoothed labels, or given probabilities.
+# Torch decomposes it rightly; the translation is wrong with smoothed labels, or given probabilities.
 _DECOMPOSED = frozenset({"aten::cross_entropy_loss"})
 
 
