@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Collection, Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,10 @@ import onnx_ir as ir
 
 from optc import listing, oracle, padded, verify
 from optc.allowance import Allowance
-from optc.errors import UserError
+from optc.metric import metric_of
 from optc.passbase import Feeds
 from optc.pipeline import Record
 from optc.report import weight_bytes
-from optc.session import open_session, run_session
-from optc.user_code import user_code
 
 
 class Verify:
@@ -167,14 +165,7 @@ class Metric:
 
     def of(self, model: ir.Model) -> float:
         """The metric of a model as the runtime runs it; UserError when it fails or is no number."""
-        run = partial(run_session, open_session(model, threads=self._threads))
-        with user_code("the metric"):
-            value = self._metric(run)
-        try:
-            return float(value)
-        except (TypeError, ValueError):
-            what = f"the metric returned {value!r:.60}, which is not a number"
-            raise UserError(what, hint="metric(run) -> float, higher is better") from None
+        return metric_of(self._metric, model, self._threads)
 
     def exceeded(self, value: float) -> str | None:
         """Why this value is not allowed; not a number never is."""

@@ -158,6 +158,15 @@ def half_way() -> Iterator[dict[str, np.ndarray]]:
         ({"calibration": 5}, r"going through the calibration data failed: TypeError"),
         ({"calibration": {"x": np.zeros((1, 4))}}, r"arrays for x\n.*one array for each input.*: input"),
         ({"metric": broken, "max_drop": 0.1}, r"the metric failed: KeyError: 'labels'"),
+        (
+            {"metric": lambda run: run({"input": np.zeros((1, 5), np.float32)}), "max_drop": 0.1},
+            r"the model did not run on what the metric gave it: .*ONNXRuntimeError.*\n.*"
+            r"where: .*test_data.py:\d+\n.*check names, types and sizes",
+        ),
+        (
+            {"metric": lambda run: run({"imput": np.zeros((1, 4), np.float32)}), "max_drop": 0.1},
+            r"the model did not run on what the metric gave it: it has no input imput; known: input",
+        ),
         ({"metric": lambda run: None, "max_drop": 0.1}, r"the metric returned None, which is not a number"),
         ({"pipeline": ["simplify"]}, r"the pipeline is a list, not text"),
         ({"level": "2"}, r"no optimization level '2'"),

@@ -60,7 +60,7 @@ def user_line(error: BaseException) -> str | None:
 
 @cache
 def is_model_code(file: str) -> bool:
-    """Neither torch, nor optc's own capture, nor the standard library, nor generated code."""
+    """Neither torch, nor optc, nor the standard library, nor generated code."""
     if not file.endswith(".py") or not Path(file).is_absolute():
         return False
     return not any(file.startswith(root) for root in _not_model_code())
@@ -70,7 +70,7 @@ def is_model_code(file: str) -> bool:
 def _not_model_code() -> tuple[str, ...]:
     library = sysconfig.get_paths()["stdlib"]
     packages = sysconfig.get_paths()["purelib"]
-    roots = [Path(torch.__file__).parent, Path(__file__).parent, *(Path(packages) / n for n in _TOOLS)]
+    roots = [Path(torch.__file__).parent, Path(__file__).parents[1], *(Path(packages) / n for n in _TOOLS)]
     stdlib = [p for p in Path(library).iterdir() if p.name != "site-packages"]
     return tuple(f"{p}/" if p.is_dir() else str(p) for p in (*roots, *stdlib))
 

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
+from optc.metric import metric_of
 from optc.oracle import Oracle, Skipped
 from optc.passbase import Feeds
-from optc.session import open_session, run_session
 
 from ._problem import Choice, Problem
 from ._remove import without
@@ -63,8 +62,7 @@ def _objective(problem: Problem) -> Callable[[Sequence[Site]], float]:
     if metric is not None:
 
         def measured(sites: Sequence[Site]) -> float:
-            session = open_session(without(problem.model, sites), threads=problem.ctx.threads)
-            return float(metric(partial(run_session, session)))
+            return metric_of(metric, without(problem.model, sites), problem.ctx.threads)
 
         return measured
     oracle = Oracle(problem.model, _some(problem.samples))

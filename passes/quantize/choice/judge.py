@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
 from optc import holdout, oracle, padded
+from optc.metric import metric_of
 from optc.passbase import Context, Feeds
-from optc.session import open_session, run_session
 
 from .stretch import stretched
 
@@ -97,8 +96,7 @@ class Judge:
 
     def _metric(self, model: ir.Model) -> float:
         assert self._ctx.metric is not None
-        session = open_session(model, threads=self._ctx.threads)
-        return float(self._ctx.metric(partial(run_session, session)))
+        return metric_of(self._ctx.metric, model, self._ctx.threads)
 
 
 class Quick:
