@@ -8,8 +8,16 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-# Torch decomposes it rightly; the translation is wrong with smoothed labels, or given probabilities.
-_DECOMPOSED = frozenset({"aten::cross_entropy_loss"})
+# Torch decomposes these rightly. The translations are wrong for smoothed labels and given probabilities, and
+# make sequences, of which nobody knows the types.
+_DECOMPOSED = frozenset(
+    {
+        "aten::cross_entropy_loss",
+        "aten::atleast_1d.Sequence",
+        "aten::atleast_2d.Sequence",
+        "aten::atleast_3d.Sequence",
+    }
+)
 
 
 @contextmanager
