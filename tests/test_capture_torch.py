@@ -392,13 +392,13 @@ def test_feeds_replace_the_example(tmp_path: Any) -> None:
         capture(nn.Linear(4, 4), X, inputs={"input": np.zeros((3, 5), np.float32)})
 
 
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int64])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int64])
 def test_shifts_keep_the_type_of_integers(dtype: torch.dtype) -> None:
     """The stock exporter makes unsigned integers signed there."""
 
     class Shifts(torch.nn.Module):
         def forward(self, x: torch.Tensor, n: torch.Tensor) -> tuple[torch.Tensor, ...]:
-            return x >> 1, x << 2, torch.bitwise_right_shift(x, n), torch.bitwise_left_shift(x, n)
+            return x >> 1, x[0] << 2, torch.bitwise_right_shift(x, n), torch.bitwise_left_shift(x, n)
 
     limits = torch.iinfo(dtype)
     x, n = (

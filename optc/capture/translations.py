@@ -55,21 +55,33 @@ def _repeated(heads: Any, times: int) -> Any:
     return op.Reshape(spread, ints(0, heads.shape[1] * times, -1, heads.shape[3]))
 
 
+# The stock translation takes operators of theirs that ONNX Runtime lacks; powers of 2 are exact.
+_NARROW = {ir.DataType.INT8, ir.DataType.INT16}
 _UNSIGNED = {ir.DataType.UINT8, ir.DataType.UINT16, ir.DataType.UINT32, ir.DataType.UINT64}
 
 
 def left_shift(self: Any, other: Any) -> Any:
-    """Of unsigned integers, which the stock translation makes signed."""
+    """Of unsigned integers, which the stock translation makes signed, and of narrow ones."""
+    amount = _amount(other, self)
     if self.dtype in _UNSIGNED:
-        return op.BitShift(self, _amount(other, self), direction="LEFT")
-    return _core.aten_bitwise_left_shift(self, _amount(other, self))
+        return op.BitShift(self, amount, direction="LEFT")
+    if self.dtype not in _NARROW:
+        return _core.aten_bitwise_left_shift(self, amount)
+    two: Any = op.Constant(value_int=2)
+    number, times = (_as(each, ir.DataType.INT64) for each in (self, amount))
+    return op.Cast(op.Mul(number, op.Pow(two, times)), to=self.dtype)
 
 
 def right_shift(self: Any, other: Any) -> Any:
-    """Of unsigned integers, which the stock translation makes signed."""
+    """Of unsigned integers, which the stock translation makes signed, and of narrow ones."""
+    amount = _amount(other, self)
     if self.dtype in _UNSIGNED:
-        return op.BitShift(self, _amount(other, self), direction="RIGHT")
-    return _core.aten_bitwise_right_shift(self, _amount(other, self))
+        return op.BitShift(self, amount, direction="RIGHT")
+    if self.dtype not in _NARROW:
+        return _core.aten_bitwise_right_shift(self, amount)
+    two: Any = op.Constant(value_float=2.0)
+    number, times = (_as(each, ir.DataType.FLOAT) for each in (self, amount))
+    return op.Cast(op.Floor(op.Div(number, op.Pow(two, times))), to=self.dtype)
 
 
 def all_true(self: Any) -> Any:
@@ -79,8 +91,13 @@ def all_true(self: Any) -> Any:
 
 def any_true(self: Any) -> Any:
     """Whether some of it is true, as a scalar; of nothing, False."""
-    flat = op.Reshape(op.Cast(self, to=ir.DataType.INT32), ints(-1))
-    return op.Cast(op.ReduceSum(flat, keepdims=0), to=ir.DataType.BOOL)
+    flat: Any = op.Reshape(_as(self, ir.DataType.INT32), ints(-1))
+    count: Any = op.ReduceSum(flat, keepdims=0)
+    return op.Cast(count, to=ir.DataType.BOOL)
+
+
+def _as(value: Any, dtype: ir.DataType) -> Any:
+    return op.Cast(value, to=dtype)
 
 
 def _amount(other: Any, like: Any) -> Any:

@@ -91,6 +91,10 @@ def test_a_decoder_with_a_cache_writes_it_in_place() -> None:
     captured(step, *((TOKENS[:, i : i + 1], keys, torch.tensor([i])) for i in range(3)))
 
 
+@pytest.mark.skipif(
+    tuple(map(int, torch.__version__.split(".")[:2])) < (2, 13),
+    reason="torch 2.11 breaks graphs at the fast path of nn.TransformerEncoder",
+)
 def test_the_example_runs() -> None:
     example = Path(__file__).resolve().parents[2] / "examples" / "torch_compile.py"
     done = subprocess.run([sys.executable, example], capture_output=True, text=True, check=False)

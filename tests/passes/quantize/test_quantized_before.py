@@ -12,6 +12,7 @@ import ml_dtypes
 import numpy as np
 import onnx
 import onnx_ir as ir
+import onnxruntime as ort
 import onnxruntime.quantization as ortq
 import pytest
 from onnxruntime.quantization.calibrate import CalibrationDataReader
@@ -94,6 +95,10 @@ def test_weights_of_a_block_size_without_kernel_stay_as_they_are() -> None:
     assert ops(made)["MatMulNBits"] == 0 and ops(made)["DequantizeLinear"] == 1
 
 
+@pytest.mark.skipif(
+    tuple(map(int, ort.__version__.split(".")[:2])) < (1, 31),
+    reason="ONNX Runtime 1.30 fails to run DequantizeLinear with a scale of another type than its result",
+)
 def test_scales_of_another_type_than_the_product_are_not_taken_for_its_own() -> None:
     constants = blocked(4, False, True, 32, False)
     constants["scale"] = constants["scale"].astype(np.float16)
