@@ -21,12 +21,18 @@ _SELU = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946  # 
 
 def clamp(self: Any, min: Any = None, max: Any = None) -> Any:
     """Without one bound, ONNX Runtime would clip infinities to the largest number."""
+    if _is_scalar(min) and _is_scalar(max):
+        return op.Clip(self, op.CastLike(min, self), op.CastLike(max, self))
     if isinstance(min, ir.Value) or isinstance(max, ir.Value):
         return _core.aten_clamp_tensor(self, min, max)
     if not self.dtype.is_floating_point():
         return _core.aten_clamp(self, min, max)
     low, high = (-_INF if min is None else min), (_INF if max is None else max)
     return op.Clip(self, number(float(low), self), number(float(high), self))
+
+
+def _is_scalar(bound: Any) -> bool:
+    return isinstance(bound, ir.Value) and bound.shape is not None and len(bound.shape) == 0
 
 
 def clamp_max(self: Any, max: Any) -> Any:

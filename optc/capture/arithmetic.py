@@ -122,6 +122,23 @@ def addcdiv(self: Any, tensor1: Any, tensor2: Any, value: float = 1.0) -> Any:
     return op.Add(self, op.Div(above, tensor2))
 
 
+def baddbmm(self: Any, batch1: Any, batch2: Any, beta: float = 1.0, alpha: float = 1.0) -> Any:
+    """beta * self + alpha * batch1 @ batch2; where beta is 0, it does not matter what ``self`` holds."""
+    if isinstance(beta, ir.Value) or isinstance(alpha, ir.Value):
+        return _core.aten_baddbmm(self, batch1, batch2, beta, alpha)
+    product = _times(op.MatMul(batch1, batch2), alpha, self)
+    return product if beta == 0 else op.Add(_times(self, beta, self), product)
+
+
+def addmv(self: Any, mat: Any, vec: Any, beta: float = 1.0, alpha: float = 1.0) -> Any:
+    """The same of a matrix and a vector."""
+    return baddbmm(self, mat, vec, beta, alpha)
+
+
+def _times(given: Any, factor: float, like: Any) -> Any:
+    return given if factor == 1 else op.Mul(given, _scalar(factor, like))
+
+
 def _scalar(value: float, like: Any) -> Any:
     return op.Constant(value=ir.tensor(value, dtype=like.dtype))  # type: ignore[arg-type]
 
@@ -141,4 +158,6 @@ TABLE: dict[Callable[..., Any], Callable[..., Any]] = {
     _aten.isclose.default: isclose,
     _aten.addcmul.default: addcmul,
     _aten.addcdiv.default: addcdiv,
+    _aten.baddbmm.default: baddbmm,
+    _aten.addmv.default: addmv,
 }

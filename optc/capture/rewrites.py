@@ -1,4 +1,4 @@
-"""The exporter's own rewrites, without those that take 1e-8 for 0 and 1.000005 for 1."""
+"""The exporter's own rewrites, without those that change results."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from typing import Any
 
 from onnxscript import rewriter
 from onnxscript.rewriter import pattern
-from onnxscript.rewriter.rules.common import _no_op
+from onnxscript.rewriter.rules.common import _fuse_relus_clips, _min_max_to_clip, _no_op
 
 
 @contextmanager
 def exact_rewrites() -> Iterator[None]:
     """Within it, exports drop sums with 0 and products with 1 only where the number is exactly that.
 
-    The stock rules compare with a tolerance: ``x / (norm + 1e-8)`` would lose what keeps it from NaN.
+    The stock rules compare with a tolerance: ``x / (norm + 1e-8)`` would lose what keeps it from NaN. Those
+    that make a Clip of two operators take the wrong bound where ranges do not meet, and name bounds of several
+    alike.
     """
     stock, exact = _rules()
     rewriter._DEFAULT_REWRITE_RULES = exact
@@ -30,7 +32,7 @@ def exact_rewrites() -> Iterator[None]:
 def _rules() -> tuple[tuple[Any, ...], tuple[Any, ...]]:
     """The stock rules, which are put back whatever other threads do meanwhile, and ours."""
     stock = rewriter._DEFAULT_REWRITE_RULES
-    loose = {id(rule) for rule in _no_op.rules}
+    loose = {id(rule) for rules in (_no_op, _min_max_to_clip, _fuse_relus_clips) for rule in rules.rules}
     rest = [rule for rule in stock if id(rule) not in loose]
     return stock, (*_exact(), _no_op.dropout_zero_rule, _no_op.dropout_inference_rule, *rest)
 

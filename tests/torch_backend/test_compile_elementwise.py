@@ -171,5 +171,24 @@ def test_what_whole_numbers_never_are(dtype: torch.dtype) -> None:
     exactly(functions, torch.tensor(3).to(dtype))
 
 
+def test_two_ranges_that_do_not_meet() -> None:
+    functions: dict[str, Function] = {
+        "clamps": lambda x: x.clamp(0, 1).clamp(2, 3),
+        "relu": lambda x: torch.relu(x.clamp(-3, -1)),
+    }
+    exactly(functions, X.float())
+
+
+def test_what_is_taken_times_0_does_not_matter() -> None:
+    """Memory that nobody has written may hold NaN."""
+    functions: dict[str, Function] = {
+        "baddbmm": lambda a, x: torch.baddbmm(a, x, x, beta=0, alpha=0.3),
+        "addmv": lambda a, x: torch.addmv(a[0, 0], x[0], x[0, 0], beta=0),
+        "addmm": lambda a, x: torch.addmm(a[0], x[0], x[0], beta=0),
+        "all": lambda a, x: torch.baddbmm(x, x, x, beta=0.3, alpha=0.7),
+    }
+    exactly(functions, torch.full((2, 3, 3), NAN).double(), torch.arange(18).reshape(2, 3, 3).double())
+
+
 def test_activations_in_double() -> None:
     exactly(IN_DOUBLE, X)
