@@ -17,8 +17,8 @@ def exact_rewrites() -> Iterator[None]:
     """Within it, exports drop sums with 0 and products with 1 only where the number is exactly that.
 
     The stock rules compare with a tolerance: ``x / (norm + 1e-8)`` would lose what keeps it from NaN. Those
-    that make a Clip of two operators take the wrong bound where ranges do not meet, and name bounds of several
-    alike.
+    that make one Clip of two operators take the wrong bound where ranges do not meet, and give bounds of two
+    clamps of one tensor the same name.
     """
     stock, exact = _rules()
     rewriter._DEFAULT_REWRITE_RULES = exact
