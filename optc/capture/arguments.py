@@ -104,5 +104,9 @@ def _check_leaf(leaf: Any, where: str) -> None:
             kind = "quantized" if leaf.is_quantized else str(leaf.layout)
             raise CaptureError(f"{kind} tensors are not supported", where=where, hint="pass a dense tensor")
     elif leaf is not None and not isinstance(leaf, (bool, int, float, str)):
-        hint = "pass tensors, numbers, None, or containers of them"
+        hint = (
+            "pass tensors, numbers, None, or containers of them; a container class of your own is registered "
+            "with torch.utils._pytree.register_pytree_node (the caches of transformers: "
+            "register_dynamic_cache_export_support)"
+        )
         raise UserError(f"a {type(leaf).__name__} cannot be an input", where=where, hint=hint)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
 from torch.export import ExportedProgram
+from torch.utils import _pytree
 
 from .memory_order import in_memory_order
 
@@ -29,6 +32,7 @@ def adapted(program: ExportedProgram) -> Iterator[None]:
                     _attend_in_four_dims(node, undo)
                     in_memory_order(node, undo)
         _drop_constant_outputs(program.graph_module.graph.output_node(), undo)
+        _flatten_interface(program, undo)
         yield
 
 
@@ -131,3 +135,35 @@ def _drop_constant_outputs(output: torch.fx.Node, undo: ExitStack) -> None:
         return
     undo.callback(setattr, output, "args", output.args)
     output.args = (tuple(r if isinstance(r, torch.fx.Node) else None for r in results),)
+
+
+def _flatten_interface(program: ExportedProgram, undo: ExitStack) -> None:
+    """Containers that are not Python's own (a DynamicCache) would be built anew when it is traced again.
+
+    What their code makes then would become part of the program. The signature of the capture keeps them.
+    """
+    entry = program.module_call_graph[0] if program.module_call_graph else None
+    if entry is None or entry.signature is None:
+        return
+    given, results = entry.signature.in_spec, entry.signature.out_spec
+    if _are_plain(given) and _are_plain(results):
+        return
+    inputs: Any = None
+    if program.example_inputs is not None:
+        inputs = (tuple(_pytree.tree_leaves(program.example_inputs)), {})
+    undo.callback(setattr, program, "_example_inputs", program.example_inputs)
+    undo.callback(setattr, program, "_guards_code", getattr(program, "_guards_code", []))
+    undo.callback(setattr, entry, "signature", entry.signature)
+    entry.signature = dataclasses.replace(
+        entry.signature,
+        in_spec=_pytree.tree_structure((tuple(range(given.num_leaves)), {})),
+        out_spec=_pytree.tree_structure(tuple(range(results.num_leaves))),
+        forward_arg_names=None,
+    )
+    program._example_inputs, program._guards_code = inputs, []  # the guards name what is no argument now
+
+
+def _are_plain(spec: _pytree.TreeSpec) -> bool:
+    if spec.is_leaf():
+        return True
+    return spec.type in (tuple, list, dict) and all(_are_plain(each) for each in spec.children())
