@@ -9,6 +9,7 @@ from typing import Any
 import onnx_ir as ir
 import torch
 from onnxscript import opset18 as op
+from onnxscript import opset20 as op20
 from onnxscript.function_libs.torch_lib.ops import core as _core
 from onnxscript.function_libs.torch_lib.ops import nn as _nn
 
@@ -48,7 +49,7 @@ def hardtanh(self: Any, min_val: float = -1.0, max_val: float = 1.0) -> Any:
 def gelu(self: Any, approximate: str = "none") -> Any:
     """In double, the constants of ONNX's own approximation are float32, and the exact one has no kernel."""
     if self.dtype != ir.DataType.DOUBLE or approximate != "tanh":
-        return _nn.aten_gelu(self, approximate)
+        return op20.Gelu(self, approximate=approximate)
     cubic = op.Mul(number(0.044715, self), op.Mul(self, op.Mul(self, self)))
     inner = op.Mul(number(math.sqrt(2 / math.pi), self), op.Add(self, cubic))
     return op.Mul(op.Mul(number(0.5, self), self), op.Add(number(1.0, self), op.Tanh(inner)))
