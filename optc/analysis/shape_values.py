@@ -68,16 +68,37 @@ def _where(library: Rule) -> Rule:
 
 
 def _div(library: Rule) -> Rule:
-    """The library divides what it knows as integers, also where the tensors are floats."""
+    """The library divides what it knows as integers, also where the tensors are floats; and numbers only.
+
+    Batch times heads divided by heads is the batch again.
+    """
 
     def rule(ctx: ShapeInferenceContext, node: ir.Node) -> None:
         a, b = node.inputs
         if a is None or b is None or a.dtype is None or a.dtype.is_integer():
             library(ctx, node)
+            pairs = _pairs(ctx, a, b)
+            quotients = [_quotient(ctx, *pair) for pair in pairs or ()]
+            if ctx.get_symbolic_value(node.outputs[0]) is None and quotients and None not in quotients:
+                ctx.set_symbolic_value(node.outputs[0], quotients)
             return
         ctx.set_shape_and_dtype(node.outputs[0], broadcast_shapes(a.shape, b.shape), a.dtype)
 
     return rule
+
+
+def _quotient(
+    ctx: ShapeInferenceContext, a: int | ir.SymbolicDim, b: int | ir.SymbolicDim
+) -> int | ir.SymbolicDim | None:
+    """``a / b`` where nothing is left over, whatever the sizes are."""
+    if isinstance(b, ir.SymbolicDim) or b <= 0:
+        return None
+    if isinstance(a, int):
+        return a // b if a >= 0 else None
+    quotient = a // b if _is_extent(ctx, a) else None
+    if isinstance(quotient, ir.SymbolicDim) and not _is_extent(ctx, quotient):
+        return None
+    return quotient
 
 
 def _cast(library: Rule) -> Rule:

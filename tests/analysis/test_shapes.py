@@ -121,6 +121,21 @@ def test_integers_of_shape_tensors() -> None:
     assert shapes.constant_ints(values["narrow"]) is None
 
 
+def test_batch_times_heads_divided_by_heads_is_the_batch() -> None:
+    """As attention over [batch * heads, ...] computes it; what may leave a rest is not known."""
+    values = inferred(
+        """g (float[B,S,6] x) => (y)
+           <int64 first = {0}, int64 second = {1}, int64 heads = {4}, int64 two = {2}, int64 minus = {-4}> {
+            s = Shape(x)  c = Gather(s, first)  n = Mul(c, heads)  l = Gather(s, second)
+            b = Div(n, heads)  half = Div(n, two)  rest = Div(l, heads)  negative = Div(n, minus)
+            less = Sub(l, heads)  unsure = Div(less, heads)  y = Identity(b)
+        }"""
+    )
+    assert shapes.constant_ints(values["b"]) == ("B",) and shapes.constant_ints(values["half"]) == ("2*B",)
+    for name in ("rest", "negative", "unsure"):
+        assert shapes.constant_ints(values[name]) is None
+
+
 @pytest.mark.parametrize("to", [6, 7], ids=["int32", "int64"])
 def test_a_cast_to_wide_integers_keeps_them(to: int) -> None:
     values = inferred(
