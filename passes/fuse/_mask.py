@@ -47,7 +47,14 @@ class Filled:
     fill: float
 
 
-Event: TypeAlias = Added | Scaled | Filled
+@dataclass(frozen=True)
+class Floored:
+    """Scores below ``floor`` were raised to it."""
+
+    floor: float
+
+
+Event: TypeAlias = Added | Scaled | Filled | Floored
 
 
 @dataclass(frozen=True)
@@ -74,6 +81,8 @@ def combine(events: Iterable[Event], kind: ir.DataType) -> Operand | None:
                 mask = _scale(mask, event.factor)
             case Filled():
                 mask = _fill(mask, event)
+            case Floored():
+                mask = _floor(mask, event.floor)
     return mask.bias if mask.keep is None else mask.keep
 
 
@@ -115,6 +124,22 @@ def _fill(mask: _Mask, event: Filled) -> _Mask:
     lowest = _new.number(float(mask.kind.min), mask.kind)
     fill = event.fill if mask.fill is None else max(event.fill, mask.fill)
     return replace(mask, keep=None, bias=_either(event, bias, lowest), fill=fill)
+
+
+def _floor(mask: _Mask, floor: float) -> _Mask:
+    """No score by itself is that low: only what masks hold is raised. A row that keeps nothing is uniform."""
+    if floor > _ABSORBING_FILL:
+        raise NearMiss(f"scores are raised to {floor:g}")
+    if mask.kind == ir.DataType.FLOAT16:
+        raise NearMiss("scores are raised to a finite number in float16, where a sum may overflow")
+    lowest = _new.number(floor, mask.kind)
+    if mask.keep is not None:
+        return replace(
+            mask, keep=None, bias=_new.where(mask.keep, _new.number(0.0, mask.kind), lowest), fill=floor
+        )
+    if mask.bias is None:
+        return mask
+    return replace(mask, bias=_new.maximum(mask.bias, lowest), fill=floor)
 
 
 def _either(event: Filled, kept: Operand, low: Operand) -> Operand:

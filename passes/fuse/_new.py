@@ -116,6 +116,11 @@ def multiply(x: Operand, y: Operand) -> Operand:
     return New("Mul", (x, y), element_type(x), _broadcast(x, y))
 
 
+def maximum(x: Operand, y: Operand) -> Operand:
+    """The larger of ``x`` and ``y``."""
+    return New("Max", (x, y), element_type(x), _broadcast(x, y))
+
+
 def both(x: Operand, y: Operand) -> Operand:
     """``x and y``."""
     return New("And", (x, y), ir.DataType.BOOL, _broadcast(x, y))

@@ -83,6 +83,8 @@ def _step(reading: Reading, step: Step) -> None:
             _add(reading, step)
         case "Where":
             _fill(reading, step)
+        case "Max" | "Clip":
+            _floor(reading, step)
         case "Tanh":
             if reading.events or reading.cast or reading.cap is not None:
                 raise NearMiss("scores are capped after they were masked or cast")
@@ -169,3 +171,13 @@ def _fill(reading: Reading, step: Step) -> None:
         raise NearMiss("masked scores are set to something that is not a constant")
     keeps = step.index == 1
     reading.events.append(_mask.Filled(_term(reading, condition), condition, keeps, fill))
+
+
+def _floor(reading: Reading, step: Step) -> None:
+    """The lowest finite number as a bound, by which people keep rows of masks from being -inf throughout."""
+    inputs = step.node.inputs
+    bound = step.other if step.node.op_type == "Max" else (inputs[1] if len(inputs) > 1 else None)
+    floor = known_number(bound)
+    if floor is None or (step.node.op_type == "Clip" and len(inputs) > 2 and inputs[2] is not None):
+        raise NearMiss(f"the scores go through {step.node.op_type} before the softmax")
+    reading.events.append(_mask.Floored(floor))

@@ -9,7 +9,9 @@ import onnx_ir as ir
 
 from optc import match
 
-_FORWARD = frozenset({"Cast", "Identity", "Dropout", "Reshape", "Squeeze", "Unsqueeze", "Div", "Sub", "Tanh"})
+_FORWARD = frozenset(
+    {"Cast", "Identity", "Dropout", "Reshape", "Squeeze", "Unsqueeze", "Div", "Sub", "Tanh", "Clip"}
+)
 _EITHER = frozenset({"Add", "Mul", "Max", "Min"})
 _LENGTH = 16  # steps on one way; more than the longest chain seen, so that the search stays linear
 

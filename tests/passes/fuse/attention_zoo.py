@@ -100,6 +100,13 @@ SCALES: dict[str, Attend] = {
 MASKS: dict[str, Attend] = {
     "additive": lambda q, k, v, m: _weigh(_scores(q, k) + _additive(m), v),
     "subtracted": lambda q, k, v, m: _weigh(_scores(q, k) - (1e4 * (1.0 - m.float())), v),
+    "raised_to_the_lowest": lambda q, k, v, m: _weigh(
+        torch.max(_scores(q, k) + _additive(m), torch.tensor(torch.finfo(torch.float32).min)), v
+    ),
+    "filled_then_clamped": lambda q, k, v, m: _weigh(
+        _scores(q, k).masked_fill(~m, -math.inf).clamp(min=torch.finfo(torch.float32).min), v
+    ),
+    "clamped_without_a_mask": lambda q, k, v, m: _weigh(_scores(q, k).clamp(min=-1e38), v),
     "where_minus_infinity": lambda q, k, v, m: _weigh(torch.where(m, _scores(q, k), -math.inf), v),
     "masked_fill_lowest": lambda q, k, v, m: _weigh(
         _scores(q, k).masked_fill(~m, torch.finfo(torch.float32).min), v

@@ -32,6 +32,21 @@ REFUSED = {
         "scores = Where (mask, product, factor)",
         FINISH,
     ),
+    "scores are raised to -100": (
+        "floor = Constant <value_float = -100.0> () a = Add (product, bias) scores = Max (a, floor)",
+        FINISH,
+    ),
+    "the scores go through Max before the softmax": ("scores = Max (product, bias)", FINISH),
+    "the scores go through Clip before the softmax": (
+        "floor = Constant <value_float = -1e38> () top = Constant <value_float = 50.0> () "
+        "scores = Clip (product, floor, top)",
+        FINISH,
+    ),
+    "scores are scaled after they were masked, raised before": (
+        "floor = Constant <value_float = -1e38> () a = Add (product, bias) b = Max (floor, a) "
+        "scores = Mul (b, scale)",
+        FINISH,
+    ),
     "a bias is added after masked scores were set to -10000": (
         "c = Constant <value_float = -10000.0> () a = Where (mask, product, c) scores = Add (a, bias)",
         FINISH,
