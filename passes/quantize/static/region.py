@@ -109,9 +109,19 @@ def _limits_a_product(node: ir.Node) -> bool:
     maker = source.producer() if source is not None else None
     if source is None or maker is None or not match.has_one_reader(source):
         return False
-    if node.op_type == "Clip" and any(v is not None and match.scalar(v) is None for v in node.inputs[1:]):
+    if node.op_type == "Clip" and not _has_a_range(node):
         return False
     return match.is_op(maker, "Conv", "Gemm", "MatMul", "Add", "Mul")
+
+
+def _has_a_range(node: ir.Node) -> bool:
+    """Whether the bounds of a Clip are constants that do not cross; if they do, its result is the upper one."""
+    given = [*node.inputs[1:3], None, None][:2]
+    bounds = [None if value is None else match.scalar(value) for value in given]
+    if any(value is not None and bound is None for value, bound in zip(given, bounds, strict=True)):
+        return False
+    low, high = bounds
+    return low is None or high is None or low <= high
 
 
 def _data(node: ir.Node) -> list[ir.Value]:
