@@ -11,7 +11,18 @@ from onnxscript import opset18 as op
 from onnxscript.function_libs.torch_lib.ops import core as _core
 from onnxscript.function_libs.torch_lib.ops.nn import aten_scaled_dot_product_attention as _stock
 
-from . import activations, arithmetic, bags, digits, distances, elementwise, near_zero, pools, running
+from . import (
+    activations,
+    arithmetic,
+    bags,
+    digits,
+    distances,
+    elementwise,
+    near_zero,
+    pools,
+    reductions,
+    running,
+)
 from .literals import ints, number
 
 
@@ -113,6 +124,7 @@ TABLE: dict[Callable[..., Any], Callable[..., Any]] = {
     **elementwise.TABLE,
     **near_zero.TABLE,
     **pools.TABLE,
+    **reductions.TABLE,
     **running.TABLE,
     torch.ops.aten._is_all_true.default: all_true,
     torch.ops.aten._is_any_true.default: any_true,

@@ -171,6 +171,17 @@ def test_what_whole_numbers_never_are(dtype: torch.dtype) -> None:
     exactly(functions, torch.tensor(3).to(dtype))
 
 
+def test_means_in_another_type() -> None:
+    """Taken in it, and not only cast to it."""
+    functions: dict[str, Function] = {
+        "wider": lambda x: x.mean(-1, dtype=torch.float64),
+        "several": lambda x: x.mean((0, 1), keepdim=True, dtype=torch.float64),
+        "of one": lambda x: x[0, 0].mean(0, dtype=torch.float64),
+        "of whole numbers": lambda x: x.mul(100).long().mean(0, dtype=torch.float64),
+    }
+    exactly(functions, torch.linspace(-1000, 1001, 28).reshape(4, 7))
+
+
 def test_two_ranges_that_do_not_meet() -> None:
     functions: dict[str, Function] = {
         "clamps": lambda x: x.clamp(0, 1).clamp(2, 3),
