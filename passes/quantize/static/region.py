@@ -115,7 +115,7 @@ def _limits_a_product(node: ir.Node) -> bool:
 
 
 def _has_a_range(node: ir.Node) -> bool:
-    """Whether the bounds of a Clip are constants that do not cross, or else all of its results are the upper."""
+    """Whether the bounds of a Clip are constants that do not cross: then it would give the upper one only."""
     given = [*node.inputs[1:3], None, None][:2]
     bounds = [None if value is None else match.scalar(value) for value in given]
     if any(value is not None and bound is None for value, bound in zip(given, bounds, strict=True)):
