@@ -18,7 +18,8 @@ from optc import student
 from optc.passbase import Feeds
 
 _LEAST, _MOST = 1.1, 1.5  # times a sample
-_UNKNOWN = 1.25  # of a single sample, which does not tell how samples differ
+_UNKNOWN = 1.25  # of a single batch, which does not tell how batches differ
+_ALONE = 2.5  # of one or two rows in all: they tell nearly nothing
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,8 @@ def stretched(samples: Sequence[Feeds], seen: int, most: int) -> Stretched:
     """
     names = [name for name, value in samples[0].items() if _is_float(value)] if len(samples) else []
     sizes = {name: [float(np.linalg.norm(feeds[name])) for feeds in samples] for name in names}
-    factors = {name: _factor(found) for name, found in sizes.items()}
+    rows = {name: sum(len(np.atleast_1d(feeds[name])) for feeds in samples) for name in names}
+    factors = {name: _factor(found, rows[name]) for name, found in sizes.items()}
     largest = np.argsort([-sum(of_one) for of_one in zip(*sizes.values(), strict=True)], kind="stable")
     made = [
         {
@@ -63,8 +65,10 @@ def _is_float(value: object) -> bool:
     return isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.size > 0
 
 
-def _factor(sizes: Sequence[float]) -> float:
+def _factor(sizes: Sequence[float], rows: int) -> float:
     """One standard deviation of the logarithm of the size, as large as so few samples allow it to be."""
+    if rows <= 2:
+        return _ALONE
     positive = [size for size in sizes if 0.0 < size < math.inf]
     freedom = len(positive) - 1
     if freedom < 1:

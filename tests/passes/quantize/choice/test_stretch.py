@@ -14,16 +14,17 @@ from optc.passes.quantize.choice.judge import Judge, Quick
 from optc.passes.quantize.choice.stretch import Stretched, stretched
 
 HEADER = '<ir_version: 10, opset_import: ["": 21]>\n'
-FLOAT = ir.from_onnx_text(HEADER + "g (float[n] x) => (float[n] y) { y = Neg(x) }")
+FLOAT = ir.from_onnx_text(HEADER + "g (float[n,k] x) => (float[n,k] y) { y = Neg(x) }")
 
 
-def sized(*sizes: float) -> list[Feeds]:
-    return [{"x": np.float32([0.6, -0.8]) * np.float32(size)} for size in sizes]
+def sized(*sizes: float, batch: int = 1) -> list[Feeds]:
+    row = np.float32([[0.6, -0.8]])
+    return [{"x": np.repeat(row, batch, axis=0) * np.float32(size)} for size in sizes]
 
 
 def cut_off_at(end: float) -> ir.Model:
     """As a static range does; exact within."""
-    text = f"""g (float[n] x) => (float[n] y) <float low = {{{-end}}}, float high = {{{end}}}>
+    text = f"""g (float[n,k] x) => (float[n,k] y) <float low = {{{-end}}}, float high = {{{end}}}>
         {{ c = Clip(x, low, high)  y = Neg(c) }}"""
     return ir.from_onnx_text(HEADER + text)
 
@@ -44,18 +45,25 @@ def test_samples_are_stretched_by_as_much_as_they_differ() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sizes", "factor"), [((1.0,), 1.25), ((1.0, 1.0), 1.1), ((1.0, 5.0), 1.5), ((0.0, 1.0), 1.25)]
+    ("sizes", "factor"),
+    [((1.0,), 2.5), ((1.0, 1.0), 2.5), ((1.0,) * 3, 1.1), ((1.0, 1.0, 5.0), 1.5), ((0.0, 0.0, 1.0), 1.25)],
 )
 def test_the_stretch_has_bounds(sizes: tuple[float, ...], factor: float) -> None:
     (largest,) = stretched(sized(*sizes), len(sizes), 1).samples
     assert float(np.linalg.norm(largest["x"])) == pytest.approx(max(sizes) * factor, rel=1e-5)
 
 
+def test_a_batch_is_more_than_one_row() -> None:
+    """Nothing is known from one or two rows; one batch does not tell how batches differ."""
+    (largest,) = stretched(sized(1.0, batch=8), 1, 1).samples
+    assert float(largest["x"][0, 0]) == pytest.approx(0.6 * 1.25)
+
+
 def test_values_pass_an_end_that_samples_share() -> None:
     """Pixels do not get brighter than white, but what lies inside a network grows as if they did."""
-    samples = [{"x": np.float32([-0.1 * i, 0.5, 1.0])} for i in range(1, 5)]
+    samples = [{"x": np.float32([[-0.1 * i, 0.5, 1.0]])} for i in range(1, 5)]
     (largest,) = stretched(samples, 4, 1).samples
-    assert largest["x"][2] >= 1.1 and largest["x"][1] / largest["x"][2] == pytest.approx(0.5)
+    assert largest["x"][0, 2] >= 1.1 and largest["x"][0, 1] / largest["x"][0, 2] == pytest.approx(0.5)
 
 
 def test_few_samples_that_agree_by_chance_are_not_believed() -> None:
