@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
+from . import complex_numbers
+
 # Torch decomposes these rightly. The translations are wrong for smoothed labels and given probabilities, and
 # make sequences, of which nobody knows the types.
 _DECOMPOSED = frozenset(
@@ -35,11 +37,13 @@ def table_made_once() -> Iterator[None]:
 
 
 def _copied(*args: Any, **kwargs: Any) -> Any:
-    """A table to which translations can be added."""
+    """A table to which translations can be added; those of complex tensors have no other way in."""
     copied = copy.copy(_table(*args, **kwargs))
     copied.functions = {
         name: list(found) for name, found in copied.functions.items() if name not in _DECOMPOSED
     }
+    for target, function in complex_numbers.TABLE.items():
+        copied.register_op(target, function, is_complex=True)
     return copied
 
 
