@@ -33,5 +33,5 @@ def largest_deviation(freedom: int) -> float:
     if freedom == 1:
         return 15.95
     part = 2 / (9 * freedom)
-    root = 1 - part - 1.645 * math.sqrt(part)
-    return root**-1.5
+    root: float = 1 - part - 1.645 * math.sqrt(part)
+    return 1 / (root * math.sqrt(root))
