@@ -149,7 +149,7 @@ class Gate:
         stages.time_passes(
             records,
             self.plain,
-            lambda state: lossy.legal(state, self.ctx, result.decisions),
+            lambda record, state: lossy.stage(records, record, state, self.ctx, result.decisions),
             (figures["ms_before"], figures["ms_after"]),
             {figures["ms_shape"]: self.feeds[figures["ms_shape"]]},
             prepare=self.programs,

@@ -69,7 +69,7 @@ class Pays:
         ways: list[dict[str, str]] = [{}, *({f: n} for f, names in new.items() for n in names[1:])]
         return gate.pays(
             legal(before, self._ctx, {}),
-            {", ".join(way.values()): partial(legal, after, self._ctx, way) for way in ways},
+            {", ".join(map("=".join, way.items())): partial(legal, after, self._ctx, way) for way in ways},
             self._feeds,
             what=record.step.name,
             prepare=self._programs,
@@ -99,6 +99,24 @@ def legal(model: ir.Model, ctx: Context, decisions: Mapping[str, str]) -> ir.Mod
     made = model.clone()
     registry.find_pass("legalize")().run(made, replace(ctx, lowerings=decisions, trail=Trail()))
     return made
+
+
+def stage(
+    records: Sequence[Record], record: Record, left: ir.Model, ctx: Context, decisions: Mapping[str, str]
+) -> ir.Model:
+    """An executable copy of what a pass left; operators that a lossy pass made have their kernels already.
+
+    They get them from the exact passes behind, which fuse more than that. What those would have fused
+    without the lossy pass too is not this pass's doing, and stays plain here.
+    """
+    index = next(i for i, each in enumerate(records) if each is record)
+    first = next((each for each in records[: index + 1] if is_lossy(each)), None)
+    if first is None:
+        return legal(left, ctx, decisions)
+    ctx, rest = replace(ctx, trail=Trail()), [each.step for each in records[index + 1 :] if each.step.exact]
+    without, with_it = (finished(model, rest, first.fusing, ctx) for model in (first.before, left))
+    later = set(gate.families_of(without, ctx.target)) - set(gate.families_of(left, ctx.target))
+    return legal(with_it, ctx, {**decisions, **dict.fromkeys(later, "inline")})
 
 
 def exact_part(records: Sequence[Record], ctx: Context) -> ir.Model:

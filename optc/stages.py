@@ -20,7 +20,7 @@ _SESSIONS = 3
 def time_passes(
     records: Sequence[Record],
     plain: ir.Model,
-    legal: Callable[[ir.Model], ir.Model],
+    legal: Callable[[Record, ir.Model], ir.Model],
     ends: tuple[float, float],
     feeds: Mapping[str, Feeds],
     *,
@@ -35,17 +35,17 @@ def time_passes(
     measured against the captured model, when there is time.
 
     Args:
-        legal: an executable copy of the model between two passes.
+        legal: an executable copy of the model that a pass left.
         ends: milliseconds of the captured model and of the artifact.
         feeds: the one shape to measure at, by its label.
         seconds: time budget.
     """
     changed = [record for record in records if record.report.changed and record.undone is None]
     inner = [candidate({"before": str(number)}) for number in range(1, len(changed))]
-    states = {which: record.before for which, record in zip(inner, changed[1:], strict=True)}
+    states = {which: (changed[i], changed[i + 1].before) for i, which in enumerate(inner)}
 
     def build(which: Candidate) -> ir.Model:
-        return plain if which is None else legal(states[which])
+        return plain if which is None else legal(*states[which])
 
     started, rounds = clock(), list[dict[Candidate, float]]()
     if inner and seconds > 0:
