@@ -12,7 +12,6 @@ import re
 import sys
 from pathlib import Path
 
-from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 
 from optc import ledger
@@ -25,9 +24,9 @@ def main(directory: Path) -> None:
     report = json.loads((directory / "report.json").read_text(encoding="utf-8"))
     console = Console(record=True, width=100, file=io.StringIO(), force_terminal=True)
     console.print(ledger.render(report, directory))
-    drawing = re.sub(r"@font-face \{\{.*?\}\}\s*", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
     title = f"optc compile examples/minilm.py:encoder -o {directory} --gate-seconds 40"
-    console.save_svg(str(PICTURE), title=title, code_format=drawing)
+    drawing = re.sub(r"@font-face \{.*?\}\s*", "", console.export_svg(title=title), flags=re.DOTALL)
+    PICTURE.write_text(drawing, encoding="utf-8")
 
 
 if __name__ == "__main__":

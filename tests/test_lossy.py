@@ -15,11 +15,11 @@ import onnx_ir as ir
 import pytest
 
 import optc
-from optc import gate, lossy, request
+from optc import gate, lossy, registry, request
 from optc.gate import Entry, GateResult, Judgement
 from optc.measure import Ratio
 from optc.passbase import Context, Pass, Report
-from optc.pipeline import Pipeline
+from optc.pipeline import Pipeline, Record
 
 TEXT = """<ir_version: 10, opset_import: ["": 20]>
 g (float[2,4] x) => (float[2,4] y) <float[4] w = {1.0, 2.0, 3.0, 4.0}> {
@@ -330,3 +330,22 @@ def test_one_that_does_not_listen_is_undone_in_the_end() -> None:
     artifact = optc.compile(ir.from_onnx_text(TEXT), pipeline=Pipeline((Deaf(),)), **given)
     assert len(Coarse.contexts) == 4 and row(artifact, "deaf")["reverted"]
     assert scale(artifact) == pytest.approx(1.0, rel=1e-4)
+
+
+def test_every_way_to_lower_what_a_pass_made_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two families without another kernel are both tried inlined, not one of them."""
+    ways = ["kernel", "inline"]
+    found = iter([{}, {"one": ways, "two": ways}])  # the families before the pass, and behind it
+    tried: list[str] = []
+
+    def pays(before: ir.Model, after: Mapping[str, Any], *_: Any, what: str, **__: Any) -> Judgement:
+        tried.extend(after)
+        return Judgement(Entry(what, "kept", "planted"))
+
+    monkeypatch.setattr(gate, "families_of", lambda *_: next(found))
+    monkeypatch.setattr(gate, "pays", pays)
+    model, ctx = ir.from_onnx_text(TEXT), Context(registry.find_target("cpu"))
+    record = Record(Coarse(), Report(True), 0.0, model)
+    watcher = lossy.Pays(Pipeline((Coarse(),)), ctx, lambda _: gate.Prepared(lambda: lambda _: None, 0), 1.0)
+    watcher.after(0, record, model)
+    assert tried == ["", "one=inline", "two=inline"]

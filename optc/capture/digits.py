@@ -19,9 +19,6 @@ _CASTS = {"Cast", "CastLike"}
 def exact_numbers() -> Iterator[None]:
     """Within it, a Python number that a translation casts is a constant in double."""
     recorder, evaluate = _recorder()
-    if evaluate is None:  # another version of torch: it records elsewhere
-        yield
-        return
     recorder.eval = _eval
     try:
         yield
@@ -40,8 +37,8 @@ def _recorder() -> tuple[Any, Any]:
     """The class, and its own method, which is put back whatever other threads do meanwhile."""
     from torch.onnx._internal.exporter import _building
 
-    recorder = getattr(_building, "OpRecorder", None)
-    return recorder, vars(recorder).get("eval") if recorder is not None else None
+    recorder: Any = _building.OpRecorder
+    return recorder, recorder.eval
 
 
 def scalar_tensor(s: Any, dtype: int = -1, **rest: Any) -> Any:
