@@ -16,6 +16,12 @@ Rule = Callable[[ShapeInferenceContext, ir.Node], None]
 Elements = list[int | ir.SymbolicDim]
 
 _MOST = 64  # elements of a shape tensor
+_EXACT_UP_TO = {
+    ir.DataType.INT32: 2**31 - 1,
+    ir.DataType.INT64: 2**63 - 1,
+    ir.DataType.FLOAT: 2**24,
+    ir.DataType.DOUBLE: 2**53,
+}
 
 
 def _constant_of_shape(library: Rule) -> Rule:
@@ -107,12 +113,18 @@ def _cast(library: Rule) -> Rule:
     def rule(ctx: ShapeInferenceContext, node: ir.Node) -> None:
         to = ir.DataType(node.attributes["to"].as_int())
         source = node.inputs[0]
-        if source is not None and (to.bitwidth < 32 if to != ir.DataType.STRING else True):
+        if source is not None and not _keeps(to, ctx.get_symbolic_value(source) or []):
             ctx.set_shape_and_dtype(node.outputs[0], source.shape, to)
             return
         library(ctx, node)
 
     return rule
+
+
+def _keeps(to: ir.DataType, known: Elements) -> bool:
+    """Whether the known numbers are the same in this type, which an extent is in any wide one."""
+    most = _EXACT_UP_TO.get(to)
+    return most is not None and all(-most <= each <= most for each in known if isinstance(each, int))
 
 
 def _pairs(

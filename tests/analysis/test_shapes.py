@@ -136,6 +136,16 @@ def test_batch_times_heads_divided_by_heads_is_the_batch() -> None:
         assert shapes.constant_ints(values[name]) is None
 
 
+@pytest.mark.parametrize(("to", "fits"), [(6, False), (7, True), (1, False), (11, True)])
+def test_numbers_that_a_cast_changes_are_not_known(to: int, fits: bool) -> None:
+    values = inferred(
+        f"""g () => (y) <int64[1] big = {{1099511627777}}> {{
+            w = Cast<to = {to}>(big)  y = Cast<to = 7>(w)
+        }}"""
+    )
+    assert shapes.constant_ints(values["y"]) == ((1099511627777,) if fits else None)
+
+
 @pytest.mark.parametrize("to", [6, 7], ids=["int32", "int64"])
 def test_a_cast_to_wide_integers_keeps_them(to: int) -> None:
     values = inferred(
