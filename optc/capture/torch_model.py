@@ -12,6 +12,8 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import ConstantArgument, InputKind
 from torch.utils import _pytree
 
+from optc.errors import CaptureError
+
 from . import dims
 from .arguments import call_of, to_numpy
 from .captured import Captured
@@ -61,6 +63,7 @@ def _captured(
     forward: inspect.Signature | None = None,
     specs: Sequence[Any] = (),
 ) -> Captured:
+    _check_results(program)
     signature, inputs, outputs = signature_of(program, forward)
     fakes = _input_values(program)
     tensors = [index for index, fake in enumerate(fakes) if fake is not None]
@@ -81,6 +84,15 @@ def _input_values(program: ExportedProgram) -> list[Any]:
     values = {node.name: node.meta.get("val") for node in program.graph.nodes if node.op == "placeholder"}
     specs = [spec.arg for spec in program.graph_signature.input_specs if spec.kind is InputKind.USER_INPUT]
     return [None if isinstance(arg, ConstantArgument) else values[arg.name] for arg in specs]
+
+
+def _check_results(program: ExportedProgram) -> None:
+    """The exporter would give a real tensor with one more axis instead of a complex one."""
+    values = {node.name: node.meta.get("val") for node in program.graph.nodes}
+    for place, name in enumerate(program.graph_signature.user_outputs):
+        if isinstance(value := values.get(name), torch.Tensor) and value.is_complex():
+            hint = "return the real and imaginary parts as a last axis of 2 (torch.view_as_real)"
+            raise CaptureError("complex results are not supported", where=f"result {place}", hint=hint)
 
 
 def _array(value: Any) -> np.ndarray[Any, Any]:
