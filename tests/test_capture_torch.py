@@ -6,21 +6,19 @@ import collections
 import dataclasses
 import logging
 import warnings
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-import onnxruntime as ort
 import pytest
 import torch
+from captured_module import X, assert_same, line_of, module, run
 from torch import nn
 from torch.export import Dim
-from torch.utils import _pytree
 
 from optc import oracle
 from optc.capture import Captured, Signature, capture
-from optc.errors import CaptureError, UserError
+from optc.errors import CaptureError
 
 Pair = collections.namedtuple("Pair", ["left", "right"])
 
@@ -34,38 +32,9 @@ class Scores:
 torch.export.register_dataclass(Scores, serialized_type_name="tests.Scores")
 
 
-def module(function: Any) -> nn.Module:
-    """A module whose forward is ``function``, so that a test can show just that."""
-    return type("Small", (nn.Module,), {"forward": function})()
-
-
-def run(captured: Captured, *args: Any, **kwargs: Any) -> Any:
-    """Calls the captured model in plain ONNX Runtime as one would call the module."""
-    session = ort.InferenceSession(ir.to_proto(captured.model).SerializeToString())
-    given = captured.signature.flatten(args, kwargs)
-    feeds = {name: np.asarray(value) for name, value in given.items()}
-    names = [output.name for output in session.get_outputs()]
-    return captured.signature.unflatten(dict(zip(names, session.run(None, feeds), strict=True)))
-
-
-def assert_same(actual: Any, expected: Any) -> None:
-    """Same structure, same values."""
-    got, got_spec = _pytree.tree_flatten(actual)
-    want, want_spec = _pytree.tree_flatten(expected)
-    assert got_spec == want_spec
-    for a, b in zip(got, want, strict=True):
-        if isinstance(b, torch.Tensor):
-            np.testing.assert_allclose(a, b.detach().numpy(), rtol=1e-4, atol=1e-5)
-        else:
-            assert type(a) is type(b) and a == b
-
-
 def names(captured: Captured) -> tuple[list[str], list[str]]:
     graph = captured.model.graph
     return [v.name or "" for v in graph.inputs], [v.name or "" for v in graph.outputs]
-
-
-X = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
 
 
 def test_inputs_and_outputs_are_named_after_forward() -> None:
@@ -236,15 +205,10 @@ def test_nodes_carry_the_line_they_come_from_and_nothing_else() -> None:
     [node] = captured.model.graph
     [(key, value)] = node.metadata_props.items()
     assert key == "optc.source" and value.endswith(
-        f"test_capture_torch.py:{_line_of('return torch.sigmoid(x)')}"
+        f"test_capture_torch.py:{line_of(__file__, 'return torch.sigmoid(x)')}"
     )
     values = [*captured.model.graph.inputs, *captured.model.graph.outputs]
     assert not any(value.metadata_props or value.meta for value in values)
-
-
-def _line_of(text: str) -> int:
-    with Path(__file__).open() as file:
-        return next(number for number, line in enumerate(file, 1) if text in line)
 
 
 def test_two_captures_are_identical() -> None:
@@ -315,81 +279,6 @@ def test_attention_of_fewer_than_four_dims(dims: int) -> None:
     before = str(program.graph)
     assert_same(run(capture(program), x, mask), forward(None, x, mask))
     assert str(program.graph) == before
-
-
-def test_state_that_is_lost_is_said(caplog: pytest.LogCaptureFixture) -> None:
-    class Counter(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.register_buffer("calls", torch.zeros(()))
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            self.calls += 1
-            return x * self.calls
-
-    capture(Counter(), X)
-    assert "calls in place" in caplog.text
-
-
-def branch_on_data(self: Any, x: torch.Tensor) -> torch.Tensor:
-    if x.sum() > 0:
-        return x
-    return -x
-
-
-@pytest.mark.parametrize(
-    ("forward", "example", "what", "hint"),
-    [
-        (branch_on_data, X, "Could not guard", "torch.cond"),
-        (lambda self, x: x @ torch.ones(3, 3), X, "cannot capture", ""),
-        (lambda self, x: {1, 2, x}, X, "cannot capture", ""),
-        (lambda self, x: torch.linalg.eigvals(x), torch.eye(3), "eig", "other operators"),
-        (lambda self, x: x, torch.ones(2, dtype=torch.complex64), "complex", "view_as_real"),
-        (lambda self, x: x.to_sparse(), X, "", ""),
-    ],
-)
-def test_what_cannot_be_captured(forward: Any, example: Any, what: str, hint: str) -> None:
-    with pytest.raises(CaptureError) as caught:
-        capture(module(forward), example)
-    assert what in caught.value.what and hint in (caught.value.hint or "")
-    assert "Traceback" not in str(caught.value) and len(str(caught.value)) < 900
-
-
-def test_errors_name_the_line_of_the_model() -> None:
-    with pytest.raises(CaptureError) as caught:
-        capture(module(branch_on_data), X)
-    assert f"test_capture_torch.py:{_line_of('if x.sum() > 0')}" in (caught.value.where or "")
-
-
-@pytest.mark.parametrize(
-    ("example", "shapes", "what"),
-    [
-        (None, None, "example inputs"),
-        ((X, X, X), None, "too many positional"),
-        ({"z": X}, None, "missing a required argument"),
-        ((X, object()), None, "object cannot be an input"),
-        ((X, X), {"z": {0: "n"}}, "'z'"),
-        ((X, X), ({0: "n"},), "1 entries for 2"),
-        ((X, X), "batch", "dynamic_shapes is a str"),
-        ((X, X), {"x": {0: "no name"}}, "'no name'"),
-    ],
-)
-def test_arguments_that_do_not_fit(example: Any, shapes: Any, what: str) -> None:
-    with pytest.raises(UserError, match="(?s).*") as caught:
-        capture(module(lambda self, x, y=None: x), example, dynamic_shapes=shapes)
-    assert what in caught.value.what
-
-
-def test_feeds_replace_the_example(tmp_path: Any) -> None:
-    np.savez(tmp_path / "x.npz", input=np.zeros((3, 4), np.float32))
-    captured = capture(nn.Linear(4, 4), X, inputs=tmp_path / "x.npz")
-    assert not captured.examples[0]["input"].any()
-    with pytest.raises(UserError, match="did you mean 'input'"):
-        capture(nn.Linear(4, 4), X, inputs={"inputs": np.zeros((3, 4), np.float32)})
-    with pytest.raises(UserError, match="float64"):
-        capture(nn.Linear(4, 4), X, inputs={"input": np.zeros((3, 4))})
-    with pytest.raises(UserError, match=r"shape \(3, 5\)"):
-        capture(nn.Linear(4, 4), X, inputs={"input": np.zeros((3, 5), np.float32)})
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int64])

@@ -72,7 +72,7 @@ def _hint(node: torch.fx.Node | None) -> str:
     namespace = str(node.target).partition(".")[0] if node is not None else "aten"
     if namespace == "transformers":
         return 'choose an implementation in plain torch: experts_implementation="batched_mm" in the config'
-    if namespace not in ("aten", "prims", "higher_order"):
+    if namespace not in ("aten", "prims", "higher_order", "optc"):
         return f"{namespace} is a library of custom operators: switch it off, or write that line with torch's"
     return "write that line with other operators"
 

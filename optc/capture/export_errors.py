@@ -10,6 +10,10 @@ from .narrowing import suggested_fixes
 from .provenance import user_line
 
 _BRANCH = "replace it by torch.cond, torch.where or torch._check, or make it an input of a fixed shape"
+_DATA = (
+    f"a branch or a size depends on data: {_BRANCH}; an argument that is the same in every call, such as a "
+    "mask, can be left out or kept by the module as a buffer, whose values may decide"
+)
 _CACHE = 'leave the cache out: "use_cache": False among the example inputs, or model.config.use_cache = False'
 _STATIC = "make that dimension static in dynamic_shapes, or change the line that needs its value"
 _EAGER = (
@@ -17,7 +21,7 @@ _EAGER = (
     "asks whether it is traced (as transformers does, which then makes masks that it leaves out otherwise)"
 )
 _HINTS = {
-    r"data-dependent|unbacked|Could not (guard|extract)": f"a branch or a size depends on data: {_BRANCH}",
+    r"data-dependent|unbacked|Could not (guard|extract)": _DATA,
     r"Cache\b": _CACHE,
     r"'NoneType' object": "pass the arguments that the model makes up when they are left out, such as a mask",
     r"specialized|[Cc]onstraints violated|conflicts between user-specified": _STATIC,

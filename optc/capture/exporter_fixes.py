@@ -27,6 +27,7 @@ def adapted(program: ExportedProgram) -> Iterator[None]:
                 if node.op == "call_function":
                     _view_as_reshape(node, undo)
                     _promote_subtrahend(node, undo)
+                    _name_default_type(node, undo)
                     _drop_assertion(node, undo)
                     _narrow_reduction(node, undo)
                     _attend_in_four_dims(node, undo)
@@ -61,6 +62,16 @@ def _promote_subtrahend(node: torch.fx.Node, undo: ExitStack) -> None:
     node.replace_input_with(tensor, cast)
     undo.callback(node.graph.erase_node, cast)
     undo.callback(node.replace_input_with, cast, tensor)
+
+
+def _name_default_type(node: torch.fx.Node, undo: ExitStack) -> None:
+    """Of what makes tensors from numbers; the exporter takes float32 whatever ``set_default_dtype`` says."""
+    value = node.meta.get("val")
+    if getattr(node.target, "overloadpacket", None) not in _MAKERS or not isinstance(value, torch.Tensor):
+        return
+    if node.kwargs.get("dtype") is None and value.dtype == torch.float64:
+        undo.callback(setattr, node, "kwargs", node.kwargs)
+        node.kwargs = {**node.kwargs, "dtype": value.dtype}
 
 
 def _drop_assertion(node: torch.fx.Node, undo: ExitStack) -> None:
@@ -123,6 +134,20 @@ def _take_out(node: torch.fx.Node) -> None:
     node.graph.erase_node(node)
 
 
+_MAKERS = frozenset(
+    {
+        _aten.arange,
+        _aten.ones,
+        _aten.zeros,
+        _aten.empty,
+        _aten.full,
+        _aten.eye,
+        _aten.linspace,
+        _aten.logspace,
+    }
+    | {_aten.bartlett_window, _aten.blackman_window, _aten.hamming_window, _aten.hann_window}
+    | {_aten.kaiser_window, _aten.scalar_tensor}
+)
 _WIDENED = frozenset(
     {_aten.abs, _aten.sum, _aten.prod, _aten.cumsum, _aten.cumprod, _aten.amax, _aten.amin, _aten.mse_loss}
 )

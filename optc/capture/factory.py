@@ -134,7 +134,9 @@ def _checked(returned: Any, text: str) -> Made:
 
 
 def _failed(what: str, text: str, error: BaseException) -> UserError:
-    line = f"{error.filename}:{error.lineno}" if isinstance(error, SyntaxError) else user_line(error)
+    line = user_line(error)
+    if isinstance(error, SyntaxError):  # a file that is no text at all has no line
+        line = f"{error.filename}:{error.lineno}" if error.lineno else None
     return UserError(
         f"{what}: {type(error).__name__}: {error}", where=line or text, hint="fix the error there"
     )

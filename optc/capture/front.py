@@ -109,7 +109,9 @@ def _text(text: str, example_inputs: Any, dynamic_shapes: Any, seed: int, sample
         captured.signature = signature
         return captured
     hint = "give model.onnx, program.pt2, a compiled DIR, package.module:factory or path/file.py:factory"
-    if path.is_dir():
+    if not text:
+        what = "it is empty"
+    elif path.is_dir():
         what = "it is a directory without a manifest of ours"
     elif path.exists():
         what = "the file has no known ending"

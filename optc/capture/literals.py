@@ -17,3 +17,8 @@ def number(value: float, like: Any) -> Any:
 def ints(*numbers: int) -> Any:
     """A vector of int64."""
     return op.Constant(value_ints=list(numbers))
+
+
+def integer(value: int) -> Any:
+    """A scalar of int64."""
+    return op.Constant(value_int=value)

@@ -25,7 +25,7 @@ from .tensors import check_tensor, to_dense, to_ir
 _HINTS = {
     "I1": "export the model again, or name a value that exists",
     "I3": "give every value a name of its own",
-    "I5": "declare the type of the value, or use an operator whose types are known",
+    "I5": "declare the type of the value, correct sizes below 0, or use an operator whose types are known",
     "I6": "declare the initializer with the type of its data",
     "I7": "use an operator of the imported opset, or add a function body for it",
 }

@@ -20,6 +20,7 @@ from .export_errors import explained
 from .known_values import known_values
 from .narrowing import as_hints, constants, narrowed, suggested_fixes
 from .quiet import quiet
+from .recurrent import WholeSequences
 from .widening import widened
 
 _log = logging.getLogger(__name__)
@@ -86,7 +87,7 @@ def _export(module: torch.nn.Module, call: Call, dynamic_shapes: dict[str, Any] 
     trace = partial(
         torch.export.export, module, call.args, call.kwargs, dynamic_shapes=dynamic_shapes, strict=False
     )
-    with evaluation(module), torch.no_grad(), config:
+    with evaluation(module), torch.no_grad(), config, WholeSequences():
         try:
             with quiet():
                 return trace()

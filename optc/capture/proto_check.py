@@ -27,7 +27,12 @@ def check_proto(model: onnx.ModelProto, where: str) -> None:
         seen.add(key)
         _check_imports(function.opset_import, place)
         _unique(((name, "input") for name in function.input), place)
-        _check_nodes(function.node, set(function.input), place)
+        names = set(function.input)
+        _check_nodes(function.node, names, place)
+        for name in function.output:
+            if name not in names:
+                hint = "export the model again"
+                raise InvalidModel(f"no node computes the output {name!r}", where=place, hint=hint)
 
 
 def graphs_of(model: onnx.ModelProto) -> Iterator[onnx.GraphProto]:

@@ -1,4 +1,4 @@
-"""Cumulative products and log-sum-exps in terms of ONNX: a Scan that takes the elements in torch's order.
+"""Running products, log-sum-exps and extremes in terms of ONNX: a Scan that takes elements in torch's order.
 
 Closed forms are not exact: a product behind an overflow, or behind a zero, depends on the order, and a
 maximum over the whole axis loses what is much smaller.
@@ -6,18 +6,22 @@ maximum over the whole axis loses what is much smaller.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 import torch
 from onnxscript import opset18 as op
 
-from .literals import ints, number
+from .literals import integer, ints, number
 from .near_zero import log1p_below_1
 from .recorded import recorded
 
 Step = Callable[[Any, Any], Any]
+_INF = float("inf")
+_TRUTHS = {"Equal", "Greater", "Less", "IsNaN", "Or"}
 
 
 def cumprod(self: Any, dim: int, dtype: int | None = None) -> Any:
@@ -27,7 +31,8 @@ def cumprod(self: Any, dim: int, dtype: int | None = None) -> Any:
     result = ir.DataType(dtype or self.dtype)
     wide = _accumulated(result)
     given: Any = op.Cast(self, to=result)
-    return op.Cast(_scan(op.Cast(given, to=wide), self.shape, wide, dim, 1.0, op.Mul), to=result)
+    factors = op.Cast(given, to=wide)
+    return op.Cast(_scan(factors, self.shape, wide, dim, number(1.0, factors), op.Mul), to=result)
 
 
 def logcumsumexp(self: Any, dim: int) -> Any:
@@ -41,7 +46,42 @@ def logcumsumexp(self: Any, dim: int) -> Any:
         apart = op.Where(op.Equal(low, high), zero, op.Sub(low, high))  # also of two infinities
         return op.Add(log1p_below_1(op.Exp(apart), one), high)
 
-    return op.Cast(_scan(given, self.shape, wide, dim, float("-inf"), step), to=self.dtype)
+    return op.Cast(_scan(given, self.shape, wide, dim, number(-_INF, given), step), to=self.dtype)
+
+
+def cummax(self: Any, dim: int) -> tuple[Any, Any]:
+    """(values, indices): the largest so far and where it was met last; NaN is larger than all."""
+    return _extreme(self, dim, op.Greater, lambda kind: kind.min)
+
+
+def cummin(self: Any, dim: int) -> tuple[Any, Any]:
+    """The same of the smallest; NaN is smaller than all."""
+    return _extreme(self, dim, op.Less, lambda kind: kind.max)
+
+
+def _extreme(given: Any, dim: int, beats: Step, worst: Callable[[Any], int]) -> tuple[Any, Any]:
+    if not given.shape:
+        return op.Identity(given), integer(0)
+    floats = given.dtype.is_floating_point()
+    wide = _accumulated(given.dtype) if floats else ir.DataType.INT64
+    x: Any = op.Cast(given, to=wide)
+
+    def step(total: Any, new: Any) -> Any:
+        stays = beats(total, new)
+        return op.Where(op.Or(op.IsNaN(total), stays) if floats else stays, total, new)
+
+    limit = worst(np.iinfo(np.int64))
+    first = number(math.copysign(_INF, limit), x) if floats else integer(limit)
+    values = _scan(x, given.shape, wide, dim, first, step)
+    met = op.Equal(x, values)
+    if floats:
+        met = op.Or(met, op.IsNaN(x))
+    axis, rank = dim % len(given.shape), len(given.shape)
+    size = op.Squeeze(op.Shape(given, start=axis, end=axis + 1))
+    zero, one = (integer(value) for value in (0, 1))
+    places: Any = op.Reshape(op.Range(zero, size, one), ints(-1, *[1] * (rank - axis - 1)))
+    indices = _scan(op.Where(met, places, zero), given.shape, ir.DataType.INT64, dim, zero, op.Max)
+    return op.Cast(values, to=given.dtype), indices
 
 
 def _accumulated(dtype: ir.DataType) -> ir.DataType:
@@ -50,11 +90,11 @@ def _accumulated(dtype: ir.DataType) -> ir.DataType:
     return ir.DataType.FLOAT if dtype in half else ir.DataType.DOUBLE if dtype == ir.DataType.FLOAT else dtype
 
 
-def _scan(given: Any, sizes: Any, dtype: ir.DataType, dim: int, start: float, step: Step) -> Any:
-    """All partial results of ``step`` along an axis, which may be empty, as may be the others."""
+def _scan(given: Any, sizes: Any, dtype: ir.DataType, dim: int, first: Any, step: Step) -> Any:
+    """All partial results of ``step`` from ``first`` on, along an axis; this or others may be empty."""
     if len(sizes) == 0 or 0 in sizes:
         return op.Identity(given)
-    axis, first = dim % len(sizes), number(start, given)
+    axis = dim % len(sizes)
     if all(isinstance(size, int) for size in sizes):
         return _scan_some(given, list(sizes), dtype, axis, first, step)
     # ONNX Runtime refuses to scan nothing, and dies of elements without numbers: one more of both goes in.
@@ -99,11 +139,13 @@ def _body(step: Step, dtype: ir.DataType, shape: ir.Shape) -> ir.Graph:
     for node in nodes:
         (made,) = node.outputs
         made.shape = shape
-        made.type = ir.TensorType(ir.DataType.BOOL if node.op_type == "Equal" else dtype)
+        made.type = ir.TensorType(ir.DataType.BOOL if node.op_type in _TRUTHS else dtype)
     return ir.Graph([total, new], result, nodes=nodes, name="running")
 
 
 TABLE: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.ops.aten.cumprod.default: cumprod,
     torch.ops.aten.logcumsumexp.default: logcumsumexp,
+    torch.ops.aten.cummax.default: cummax,
+    torch.ops.aten.cummin.default: cummin,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -37,7 +38,7 @@ class Graph:
     """
 
     def __init__(self, module: fx.GraphModule, example_inputs: Sequence[Any]) -> None:
-        self.module = module
+        self.module = _signs_kept(module)
         self.placeholders = [node for node in module.graph.nodes if node.op == "placeholder"]
         self.static = [i for i, v in enumerate(example_inputs) if _is_static(self.placeholders[i], v)]
         self.dynamic = {i: axes for i, node in enumerate(self.placeholders) if (axes := _symbolic_axes(node))}
@@ -102,6 +103,25 @@ class Graph:
                 first.setdefault(str(shape[axis]), Size(index, axis))
         values = ((i, node.meta.get("example_value")) for i, node in enumerate(self.placeholders))
         return {i: first[str(v)] for i, v in values if isinstance(v, torch.SymInt) and str(v) in first}
+
+
+def _signs_kept(module: fx.GraphModule) -> fx.GraphModule:
+    """Torch writes the power of a negative number down as ``-2 ** x``, which Python reads as -(2 ** x)."""
+    for part in filter(_is_graph, module.modules()):
+        nodes = [node for node in part.graph.nodes if _is_power(node)]  # type: ignore[union-attr]
+        for node in nodes:
+            node.target = pow
+        if nodes:
+            part.recompile()  # type: ignore[operator]
+    return module
+
+
+def _is_graph(module: torch.nn.Module) -> bool:
+    return isinstance(module, fx.GraphModule)
+
+
+def _is_power(node: fx.Node) -> bool:
+    return node.target is operator.pow and not isinstance(node.args[0], fx.Node)
 
 
 _FACTS = ("static", "dynamic", "sizes", "numbers", "fractions", "baked", "requires_grad")

@@ -79,6 +79,12 @@ def test_recurrent_layers_are_left_to_torch() -> None:
     assert (found.graphs, found.fallbacks) == (0, 0)
 
 
+def test_recurrent_layers_that_torch_lets_through_are_captured() -> None:
+    model = nn.LSTM(16, 8, 2, batch_first=True, bidirectional=True).eval()
+    with torch._dynamo.config.patch(allow_rnn=True):
+        captured(lambda x: model(x), (TOKENS,), (TOKENS[:, :3],))
+
+
 def test_a_decoder_with_a_cache_writes_it_in_place() -> None:
     """The keys of each step go into a buffer that the caller owns."""
     project = nn.Linear(16, 16)
