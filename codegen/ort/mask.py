@@ -62,14 +62,11 @@ def check(b: Builder) -> None:
 
 def additive(b: Builder, sequences: Sequences, causal: bool) -> Bias:
     """The bias of a call that has a mask, or is causal, or both; ``check`` must have passed."""
-    mask = b.args.get("mask")
-    if mask is None:
-        return Bias(_as_bias(b, _causal(b, sequences), sequences), None)  # position 0 is never masked
-    open_rows = not causal and has_no_masked_row(mask)
-    if causal:
-        mask = _and_causal(b, mask, sequences)
+    given = b.args.get("mask")
+    mask = joint(b, sequences, causal)
+    open_rows = given is None or (not causal and has_no_masked_row(given))  # position 0 is never masked
     if open_rows or not b.attribute("safe", 0):
-        return Bias(_as_bias(b, mask, sequences), None)
+        return Bias(as_bias(b, mask, sequences), None)
     bias = _as_float(b, mask)
     keep = _rows_with_a_key(b, bias)
     cleared = b.shared("Where", keep, bias, _float(b, 0.0), dtype=FLOAT, shape=bias.shape)
@@ -77,7 +74,16 @@ def additive(b: Builder, sequences: Sequences, causal: bool) -> Bias:
     return Bias(written_out(b, cleared, sequences), factor)
 
 
-def _as_bias(b: Builder, mask: ir.Value, sequences: Sequences) -> ir.Value:
+def joint(b: Builder, sequences: Sequences, causal: bool) -> ir.Value:
+    """The mask of a call that has one, or is causal, or both, as bool or as numbers to add."""
+    mask = b.args.get("mask")
+    if mask is None:
+        return _causal(b, sequences)
+    return _and_causal(b, mask, sequences) if causal else mask
+
+
+def as_bias(b: Builder, mask: ir.Value, sequences: Sequences) -> ir.Value:
+    """A mask as numbers to add, with its last two dimensions as long as the sequences."""
     return written_out(b, _as_float(b, mask), sequences)
 
 

@@ -13,7 +13,7 @@ from optc import match
 from optc.newnode import Operand
 from optc.rewrite import Match, NearMiss
 
-from . import _bodies, _frame, _mask, _new, _operands, _products
+from . import _bodies, _frame, _mask, _new, _operands, _products, _sink
 from ._causal import is_causal
 from ._inside import inside
 from ._probabilities import Use
@@ -38,6 +38,7 @@ def fused(way: Way, softmax: ir.Node, use: Use, opset: int) -> Match:
     v = _frame.framed(weighing.values, whole, axes, "values")
     heads = _heads(q, k, v)
     events, safe = _settled(reading, use)
+    sinks = _sinks(reading, use, events, q)
     mask = _mask.combine(events, reading.mask_kind or reading.kind)
     sizes = [*_new.dims(q)[:-1], _new.dims(k)[-2]]
     causal = isinstance(mask, ir.Value) and is_causal(mask, *sizes[-2:])
@@ -55,13 +56,15 @@ def fused(way: Way, softmax: ir.Node, use: Use, opset: int) -> Match:
         kv_heads=heads.shared,
         group=heads.group,
         capped=reading.cap is not None,
+        sink=bool(sinks),
     )
     _check_types(form, heads)
     result = _result(use.product, axes, weighing.perm)
     core = [way.product, *(step.node for step in way.steps), softmax, *use.nodes, use.product, *result.nodes]
     nodes = inside(core, [*queries.nodes, *keys.nodes, *heads.nodes])
     attributes = {"scale": scale, "causal": int(causal), "safe": int(safe)}
-    inputs, kind, body = [q, heads.k, heads.v], "Attention", _bodies.attention(form)
+    inputs, body = [q, heads.k, heads.v, *sinks], _bodies.attention(form)
+    kind = "SinkAttention" if sinks else "Attention"
     if reading.cap is not None:
         if len(axes) == 1 or reading.cap <= 0:
             raise NearMiss("scores are capped without heads, or by a number that is not positive")
@@ -150,6 +153,17 @@ def _settled(reading: Reading, use: Use) -> tuple[list[_mask.Event], bool]:
             assert isinstance(event, _mask.Filled)
             events[i] = replace(event, fill=-np.inf)
     return events, use.safe or bool(use.keep)
+
+
+def _sinks(reading: Reading, use: Use, events: Sequence[_mask.Event], q: Operand) -> list[Operand]:
+    """What takes part in the softmax beside the keys: one operand, or nothing."""
+    _sink.check_dropped(reading.sink, use.dropped)
+    if reading.sink is None:
+        return []
+    if reading.cap is not None:
+        raise NearMiss("a sink joins scores that are capped")
+    _sink.check_fills(reading.sink, events)
+    return [_sink.placed(reading.sink, q)]
 
 
 def _is_fill(event: _mask.Event, condition: ir.Value, keeps: bool) -> bool:

@@ -15,7 +15,7 @@ class AttentionForm:
     ``kind`` is the element type of queries, keys and values, ``inner`` that of the softmax. ``scale_at`` says
     what the scale multiplies: ``q``, ``scores`` or (in the type of the softmax) ``inner``; "" for no scale.
     ``group`` query heads share one of ``kv_heads`` heads of keys and values. ``capped`` scores are
-    softcap * tanh(scores / softcap).
+    softcap * tanh(scores / softcap). With ``sink`` one more logit per query takes part in the softmax.
     """
 
     opset: int
@@ -28,11 +28,13 @@ class AttentionForm:
     kv_heads: int = 1
     group: int = 1
     capped: bool = False
+    sink: bool = False
 
     @property
     def signature(self) -> str:
         """The names of inputs and output."""
-        return f"(q, k, v{', mask' if self.mask is not None else ''}) => (y)"
+        optional = (", sink" if self.sink else "") + (", mask" if self.mask is not None else "")
+        return f"(q, k, v{optional}) => (y)"
 
 
 def attention(form: AttentionForm) -> str:
@@ -185,13 +187,33 @@ def _append(lines: list[str], *more: str) -> str:
 
 
 def _softmax(form: AttentionForm, scores: str, lines: list[str]) -> str:
+    scores = _with_sink(form, scores, lines)
     result = _append(lines, f"attention = Softmax <axis: int = -1> ({scores})")
+    if form.sink:
+        result = _append(lines, f"key_attention = Slice ({result}, begin, end, end)")
     if form.safe:
         zero = _number(form, "zero", "0.0", lines)
         result = _append(lines, f"nan = IsNaN ({result})", f"safe_attention = Where (nan, {zero}, {result})")
     if form.inner != form.kind:
         result = _append(lines, f"weights = Cast <to: int = {form.kind.value}> ({result})")
     return result
+
+
+def _with_sink(form: AttentionForm, scores: str, lines: list[str]) -> str:
+    """Scores with the sink as their last column."""
+    if not form.sink:
+        return scores
+    return _append(
+        lines,
+        "begin = Constant <value_ints: ints = [0]> ()",
+        "end = Constant <value_ints: ints = [-1]> ()",
+        "one = Constant <value_ints: ints = [1]> ()",
+        f"score_sizes = Shape ({scores})",
+        "row_sizes = Slice (score_sizes, begin, end)",
+        "sink_sizes = Concat <axis: int = 0> (row_sizes, one)",
+        "sinks = Expand (sink, sink_sizes)",
+        f"joint = Concat <axis: int = -1> ({scores}, sinks)",
+    )
 
 
 def _number(form: AttentionForm, name: str, value: str, lines: list[str]) -> str:

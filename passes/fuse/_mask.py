@@ -17,7 +17,7 @@ from . import _new
 # A finite fill stands for "no attention" when exp(fill - score) is 0 for any sensible score.
 _LEAST_FILL = -1e4
 # Below this, adding a bias to the fill changes nothing: the fill absorbs it.
-_ABSORBING_FILL = -1e30
+ABSORBING_FILL = -1e30
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ Event: TypeAlias = Added | Scaled | Filled | Floored
 class _Mask:
     """``keep`` (True: attend, else -inf), or ``bias`` to be added, or neither.
 
-    ``fill`` is the highest finite number that was written over masked scores.
+    ``fill`` is the finite number that was written over masked scores.
     """
 
     kind: ir.DataType
@@ -87,7 +87,7 @@ def combine(events: Iterable[Event], kind: ir.DataType) -> Operand | None:
 
 
 def _add(mask: _Mask, term: Operand) -> _Mask:
-    if mask.fill is not None and mask.fill > _ABSORBING_FILL:
+    if mask.fill is not None and mask.fill > ABSORBING_FILL:
         raise NearMiss(f"a bias is added after masked scores were set to {mask.fill:g}")
     if mask.keep is not None:
         return replace(mask, keep=None, bias=_new.where(mask.keep, term, _new.number(-np.inf, mask.kind)))
@@ -103,10 +103,10 @@ def _scale(mask: _Mask, factor: float) -> _Mask:
 
 
 def _fill(mask: _Mask, event: Filled) -> _Mask:
-    """A finite fill becomes the lowest finite number, to be added.
+    """A finite fill becomes a number to be added: itself, or the lowest one where scores survive next to it.
 
     Where a row keeps any position, both give masked ones exactly 0; a row that keeps none is uniform in both,
-    because no score survives next to that number.
+    because no score survives next to that number. With two fills only the higher one counts there.
     """
     if event.fill == -np.inf and mask.bias is None:
         keep = event.condition if event.keeps else _new.invert(event.condition)
@@ -115,23 +115,26 @@ def _fill(mask: _Mask, event: Filled) -> _Mask:
         raise NearMiss(f"masked scores are set to {event.fill:g}, not low enough to mean no attention")
     if event.fill != -np.inf and mask.kind == ir.DataType.FLOAT16:
         raise NearMiss("masked scores are set to a finite number in float16, where a sum may overflow")
+    if mask.fill is not None and event.fill not in (mask.fill, -np.inf):
+        raise NearMiss(f"masked scores are set to {mask.fill:g}, and then others to {event.fill:g}")
     zero = _new.number(0.0, mask.kind)
     bias = mask.bias if mask.bias is not None else zero
     if mask.keep is not None:
         bias = _new.where(mask.keep, zero, _new.number(-np.inf, mask.kind))
     if event.fill == -np.inf:
         return replace(mask, keep=None, bias=_either(event, bias, _new.number(-np.inf, mask.kind)))
-    lowest = _new.number(float(mask.kind.min), mask.kind)
-    fill = event.fill if mask.fill is None else max(event.fill, mask.fill)
-    return replace(mask, keep=None, bias=_either(event, bias, lowest), fill=fill)
+    low = event.fill if event.fill <= ABSORBING_FILL else float(mask.kind.min)
+    return replace(mask, keep=None, bias=_either(event, bias, _new.number(low, mask.kind)), fill=event.fill)
 
 
 def _floor(mask: _Mask, floor: float) -> _Mask:
     """No score by itself is that low: only what masks hold is raised. A row that keeps nothing is uniform."""
-    if floor > _ABSORBING_FILL:
+    if floor > ABSORBING_FILL:
         raise NearMiss(f"scores are raised to {floor:g}")
     if mask.kind == ir.DataType.FLOAT16:
         raise NearMiss("scores are raised to a finite number in float16, where a sum may overflow")
+    if mask.fill is not None and mask.fill > floor:
+        raise NearMiss(f"masked scores are set to {mask.fill:g}, and others raised to {floor:g}")
     lowest = _new.number(floor, mask.kind)
     if mask.keep is not None:
         return replace(

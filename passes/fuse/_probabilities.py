@@ -9,6 +9,11 @@ import onnx_ir as ir
 from optc import match
 
 from ._scale import known_number
+from ._sink import dropped_column
+
+_PASSES = frozenset({"Reshape", "Identity", "Squeeze", "Unsqueeze", "Where", "Cast"})
+_MOVES = frozenset({"Pad", "Slice", "Gather", "GatherND", "Transpose", "Concat", "Split", "Expand"})
+_STEPS = 16  # from the softmax to a product, at most
 
 
 @dataclass(frozen=True)
@@ -16,7 +21,8 @@ class Use:
     """How the probabilities reach ``product``, as its input ``index``.
 
     ``safe``: rows that the softmax made NaN are set to 0. ``keep`` are conditions where the probabilities
-    stay (with True: where the condition holds), all others are set to 0.
+    stay (with True: where the condition holds), all others are set to 0. ``dropped`` is the column that is
+    sliced off (0 for the first one, -1 for the last one).
     """
 
     product: ir.Node
@@ -25,11 +31,36 @@ class Use:
     safe: bool = False
     keep: tuple[tuple[ir.Value, bool], ...] = ()
     reshaped: bool = False
+    dropped: int | None = None
 
 
 def use_of(softmax: ir.Node) -> Use | None:
     """The way to the value product, or None when the softmax does not weigh values."""
     return _follow(softmax.outputs[0], 8)
+
+
+def why_unused(softmax: ir.Node) -> str | None:
+    """How probabilities that :func:`use_of` cannot follow weigh values all the same; None if they do not."""
+    weighed = [use.node for use in softmax.outputs[0].uses()]
+    for node in weighed:
+        readers = [use.node for use in node.outputs[0].uses()]
+        if node.op_type == "Mul" and any(reader.op_type == "ReduceSum" for reader in readers):
+            return "additive attention: its weights multiply the values element by element and are summed up"
+    return _moved(softmax.outputs[0])
+
+
+def _moved(value: ir.Value) -> str | None:
+    """Whether the probabilities are moved about, as for a band of keys, on their way to a product."""
+    moved: str | None = None
+    for _ in range(_STEPS):
+        readers = [use.node for use in value.uses() if use.node.domain in ("", "ai.onnx")]
+        node = next((reader for reader in readers if reader.op_type in _PASSES | _MOVES), None)
+        if node is None:
+            weighs = moved and any(reader.op_type in ("MatMul", "Einsum") for reader in readers)
+            return f"the probabilities go through {moved} before they weigh values" if weighs else None
+        moved = moved or (node.op_type if node.op_type in _MOVES else None)
+        value = node.outputs[0]
+    return None
 
 
 def _follow(value: ir.Value, depth: int) -> Use | None:
@@ -52,6 +83,11 @@ def _through(node: ir.Node, index: int, value: ir.Value, depth: int) -> Use | No
         if use is None or _drops(node):
             return None
         return replace(use, nodes=(node, *use.nodes), reshaped=use.reshaped or node.op_type == "Reshape")
+    if node.op_type == "Slice" and index == 0 and (column := dropped_column(node)) is not None:
+        use = _follow(node.outputs[0], depth - 1)
+        if use is None or use.dropped is not None:
+            return None
+        return replace(use, nodes=(node, *use.nodes), dropped=column)
     if node.op_type == "Where" and index in (1, 2) and known_number(node.inputs[3 - index]) == 0:
         use = _follow(node.outputs[0], depth - 1)
         return None if use is None else _where(node, index, value, use)

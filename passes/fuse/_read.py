@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import onnx_ir as ir
 
@@ -11,7 +11,7 @@ from optc import match
 from optc.newnode import Operand
 from optc.rewrite import NearMiss
 
-from . import _frame, _grid, _mask, _new
+from . import _frame, _grid, _mask, _new, _sink
 from ._scale import known_number
 from ._scores import Step, Way
 
@@ -25,7 +25,8 @@ class Reading:
     ``scales`` are numbers by the place where they are multiplied (``scores``, or ``inner`` after a cast),
     ``row_factor`` is what scores were multiplied by that does not depend on the key. ``mask_kind`` is the
     element type in which masks were applied. ``cap`` is c where the scores, with ``scales`` applied, became
-    c * tanh of them. ``grid`` is there while the scores are seen as one.
+    c * tanh of them. ``sink`` joined them as one more column. ``grid`` is there while the scores are seen as
+    one.
     """
 
     kind: ir.DataType
@@ -39,6 +40,7 @@ class Reading:
     mask_kind: ir.DataType | None = None
     cap: float | None = None
     grid: _grid.Grid | None = None
+    sink: _sink.Sink | None = None
 
 
 def frames(way: Way) -> list[list[_frame.Dim]]:
@@ -62,6 +64,8 @@ def _step(reading: Reading, step: Step) -> None:
     if reading.grid is not None:
         _in_grid(reading, reading.grid, step)
         return
+    if reading.sink is not None and step.node.op_type not in ("Identity", "Cast"):
+        raise NearMiss(f"the scores go through {step.node.op_type} with a sink among them")
     match step.node.op_type:
         case "Identity":
             return
@@ -85,6 +89,8 @@ def _step(reading: Reading, step: Step) -> None:
             _fill(reading, step)
         case "Max" | "Clip":
             _floor(reading, step)
+        case "Concat":
+            _join(reading, step)
         case "Tanh":
             if reading.events or reading.cast or reading.cap is not None:
                 raise NearMiss("scores are capped after they were masked or cast")
@@ -108,6 +114,14 @@ def _cast(reading: Reading, step: Step) -> None:
     if after != ir.DataType.FLOAT or reading.cast:
         raise NearMiss(f"the scores are cast to {after}")
     reading.kind, reading.cast = after, True
+    if reading.sink is not None:
+        reading.sink = _sink.cast(reading.sink, after)
+
+
+def _join(reading: Reading, step: Step) -> None:
+    sink = _sink.joined(step.node, step.index, reading.kind)
+    logits = _frame.term(sink.logits, reading.frame, reading.axes, reading.q)
+    reading.sink = replace(sink, logits=logits)
 
 
 def _multiply(reading: Reading, step: Step) -> None:

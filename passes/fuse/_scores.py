@@ -65,10 +65,19 @@ def _back(value: ir.Value | None, steps: tuple[Step, ...]) -> Iterator[Way]:
         yield from _back(node.inputs[index], (Step(node, index), *steps))
 
 
+def _joined(node: ir.Node) -> tuple[int, ...]:
+    """The input that one more column is joined to."""
+    columns = [match.dim(value, -1) == 1 for value in node.inputs]
+    last = match.attr_int(node, "axis", 0) in (-1, (match.rank(node.outputs[0]) or 0) - 1)
+    return (columns.index(False),) if last and sorted(columns) == [False, True] else ()
+
+
 def _carriers(node: ir.Node) -> tuple[int, ...]:
     """The inputs of ``node`` that scores may come through."""
     if node.op_type in _FORWARD:
         return (0,)
     if node.op_type in _EITHER:
         return (0, 1) if len(node.inputs) == 2 else ()
+    if node.op_type == "Concat":
+        return _joined(node)
     return (1, 2) if node.op_type == "Where" else ()

@@ -14,7 +14,7 @@ from optc import rewrite
 from optc.rewrite import Match, NearMiss, Pattern
 
 from ._assemble import fused
-from ._probabilities import use_of
+from ._probabilities import use_of, why_unused
 from ._scores import ways
 
 
@@ -29,6 +29,8 @@ class Attention(Pattern):
         """The attention whose softmax is ``node``."""
         use = use_of(node)
         if use is None:
+            if (reason := why_unused(node)) is not None:
+                raise NearMiss(reason)
             return None
         misses: list[NearMiss] = []
         for way in ways(node):

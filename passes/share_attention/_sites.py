@@ -66,7 +66,7 @@ def find_stacks(model: ir.Model, *, protect: bool) -> tuple[list[list[Site]], li
 
 def _sites(layer: int, block: Block) -> Iterator[Site]:
     softmaxes = (node for node in block.nodes if node.op_type == "Softmax")
-    uses = [use for node in softmaxes if (use := use_of(node)) is not None]
+    uses = [use for node in softmaxes if (use := use_of(node)) is not None and use.dropped is None]
     for place, use in enumerate(uses):
         probabilities = use.product.inputs[use.index]
         assert probabilities is not None

@@ -30,6 +30,7 @@ from . import (
     narrow,
     reshapes,
     shapes,
+    shifts,
     slices,
     transposes,
 )
@@ -48,6 +49,7 @@ _RULES = (
     *control.RULES,
     *masks.RULES,
     *narrow.RULES,
+    *shifts.RULES,
     *batchnorm.RULES,
     *linears.RULES,
     *columns.RULES,
@@ -72,6 +74,7 @@ class Simplify(Pass):
     def run(self, model: ir.Model, ctx: Context) -> Report:
         outputs = [value.shape for value in model.graph.outputs]
         inputs = [value.shape for value in model.graph.inputs]
+        inner = [(value, value.shape) for graph in model.graph.subgraphs() for value in graph.outputs]
         matched: Counter[str] = Counter()
         skips: tuple[Skip, ...] = ()
         folder = Folder(self.fold_limit)
@@ -93,6 +96,8 @@ class Simplify(Pass):
             value.shape = shape
         for value, shape in zip(model.graph.inputs, inputs, strict=True):
             value.shape = shape
+        for value, shape in inner:  # what followed from a declared output of the model
+            value.shape = shape if value.shape is None else value.shape
         return Report(
             changed=bool(matched),
             matched=dict(sorted(matched.items())),

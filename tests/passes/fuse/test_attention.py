@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 
+import numpy as np
 import onnx_ir as ir
 import pytest
 from attention_text import (
@@ -102,6 +103,18 @@ def test_steps_between_product_and_softmax(name: str) -> None:
     assert_same(
         before, after, [random_feeds(before, LENGTHS), random_feeds(before, {**LENGTHS, "b": 1, "t": 1})]
     )
+
+
+def test_where_nothing_is_kept_the_higher_fill_wins() -> None:
+    """Scores at -1e32 are looked at before those to which the lowest number was added."""
+    middle = """deep = Constant <value_float = -1e32> () a = Where (mask, product, deep)
+        m = Where (other, zero, lowest) scores = Add (a, m)"""
+    before, after = attention(middle), attention(middle)
+    assert fuse(after).matched["attention"] == 1
+    feeds = random_feeds(before, LENGTHS)
+    feeds["mask"][:] = np.arange(7) < 4
+    feeds["other"][:] = ~feeds["mask"]
+    assert_same(before, after, [feeds])
 
 
 AFTER = {

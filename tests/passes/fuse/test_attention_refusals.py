@@ -51,6 +51,16 @@ REFUSED = {
         "c = Constant <value_float = -10000.0> () a = Where (mask, product, c) scores = Add (a, bias)",
         FINISH,
     ),
+    "masked scores are set to -3.40282e+38, and then others to -10000": (
+        "c = Constant <value_float = -10000.0> () a = Where (other, product, lowest) "
+        "scores = Where (mask, a, c)",
+        FINISH,
+    ),
+    "masked scores are set to -10000, and others raised to -1e+38": (
+        "c = Constant <value_float = -10000.0> () floor = Constant <value_float = -1e38> () "
+        "a = Add (product, bias) b = Where (mask, a, c) scores = Max (b, floor)",
+        FINISH,
+    ),
     "scores are scaled after they were masked": (
         "a = Where (mask, product, lowest) scores = Mul (a, scale)",
         FINISH,
@@ -170,4 +180,33 @@ def test_what_only_looks_like_it_stays_right(name: str) -> None:
 def test_a_softmax_that_weighs_nothing_is_no_near_miss() -> None:
     """A classifier's softmax is not reported."""
     graph = model("y = Softmax <axis = -1> (q)", inputs="float[b, 4, s, 6] q")
+    assert not fuse(graph).skipped
+
+
+UNFOLLOWED = {
+    "the probabilities go through Pad before they weigh values": (
+        "scores = Identity (product) p = Softmax <axis = -1> (scores) "
+        "sides = Constant <value_ints = [0, 0, 0, 1, 0, 0, 0, 1]> () band = Pad (p, sides) "
+        "width = Shape <start = 3> (band) six = Constant <value_ints = [6]> () "
+        "size = Concat <axis = 0> (width, six) "
+        "values = ConstantOfShape (size) y = MatMul (band, values)"
+    ),
+    "additive attention: its weights multiply the values element by element and are summed up": (
+        "scores = Identity (product) p = Softmax <axis = -1> (scores) w = Mul (p, bias) "
+        "axis = Constant <value_ints = [-2]> () y = ReduceSum (w, axis)"
+    ),
+}
+
+
+@pytest.mark.parametrize("reason", UNFOLLOWED)
+def test_other_ways_to_weigh_values_are_named(reason: str) -> None:
+    inputs = BASE + MASK + ", float[1, 4, s, t] bias"
+    graph = model(PRODUCT + UNFOLLOWED[reason], inputs=inputs, outputs="float[b, 4, o, p] y")
+    done = fuse(graph)
+    assert not done.matched["attention"] and reasons(done) == [reason]
+
+
+def test_probabilities_that_are_the_result_are_no_near_miss() -> None:
+    """A classifier ends in a softmax over a product; nothing is to be told of that."""
+    graph = model(PRODUCT + "y = Softmax <axis = -1> (product)", outputs="float[b, 4, s, t] y")
     assert not fuse(graph).skipped
