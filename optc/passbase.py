@@ -14,6 +14,7 @@ import onnx_ir as ir
 from optc.target import Target
 from optc.trail import Trail
 
+T = TypeVar("T")
 Feeds = dict[str, Any]  # graph input name -> ndarray, list (sequence) or None (optional)
 
 
@@ -53,7 +54,7 @@ class Context:
     A pass that knows less without timing things on this machine may do so where ``times`` says so. What it
     decides by that goes into its report; ``decided`` is what passes reported when an earlier artifact was
     made, and is taken instead. ``learned`` is what a pass measured on the way, for when it is run again with
-    less allowed: it may save work, but what comes out must not depend on it.
+    less allowed: it may save work, but what comes out must not depend on it. Each pass has its own.
     """
 
     target: Target
@@ -72,8 +73,12 @@ class Context:
     logger: logging.Logger = field(default_factory=lambda: logging.getLogger("optc"))
     progress: Callable[[Iterable[Any], str], Iterable[Any]] = _silent
 
-
-T = TypeVar("T")
+    def once(self, key: Hashable, measure: Callable[[], T]) -> T:
+        """What ``measure`` gives, which is asked once, however often the pass is run."""
+        if key not in self.learned:
+            self.learned[key] = measure()
+        found: T = self.learned[key]
+        return found
 
 
 def option(default: T, meaning: str) -> T:

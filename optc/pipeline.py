@@ -105,14 +105,15 @@ class Pipeline:
         allowed = ctx.max_error
         fusing: Pass | None = None  # the pass that put fused functions into the graph
         for step in ctx.progress(self.passes, "passes"):
-            record = _timed(step, model, ctx, fusing)
+            own = replace(ctx, learned={})
+            record = _timed(step, model, own, fusing)
             if _has_functions(model) and not _has_functions(record.before):
                 fusing = step
             yield record, model
             for _ in range(_AGAIN):
                 if record.undone is None or record.again is None:
                     break
-                model, tighter = record.before.clone(), replace(ctx, max_error=record.again)
+                model, tighter = record.before.clone(), replace(own, max_error=record.again)
                 earlier, record = record.undone, _timed(step, model, tighter, fusing)
                 record.earlier = earlier
                 yield record, model

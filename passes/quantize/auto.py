@@ -13,6 +13,7 @@ from optc.analysis import shapes
 from optc.passbase import Context
 
 from .choice.work import work_of
+from .static.beside import beside
 from .static.sites import Site, find
 
 # Below, a float product is over before its input would be rounded. Measured on two cores with VNNI, over
@@ -41,7 +42,9 @@ def plan(model: ir.Model, ctx: Context) -> Plan:
     sites = find(model)[0]
     work = work_of(model, ctx.calibration or ctx.examples)
     if ctx.calibration and _mostly_convolutions(sites, work):
-        return Plan("int8-static", {})
+        few = [site for site in sites if _is_one_place(site) and _is_small(site, work, fixed=True)]
+        left = beside(model, sites, few)
+        return Plan("int8-static", {site.name: "too small to pay for leaving float" for site in left})
     fixed = all(value.shape is not None and value.shape.is_static() for value in model.graph.inputs)
     small = [site for site in sites if not site.is_convolution and _is_small(site, work, fixed=fixed)]
     return Plan("int8-dynamic", {site.name: "too small to pay for rounding its input" for site in small})
@@ -57,3 +60,9 @@ def _is_small(site: Site, work: Mapping[str, float], *, fixed: bool) -> bool:
         return work[site.name] < _FEW_OPERATIONS
     shape = site.weight.shape
     return shape is None or not shape.is_static() or math.prod(shape.numpy()) < _SMALL
+
+
+def _is_one_place(site: Site) -> bool:
+    """Whether this is a product, or a convolution of a single place, as gates have them."""
+    shape = site.output.shape
+    return not site.is_convolution or (shape is not None and all(size == 1 for size in shape[2:]))

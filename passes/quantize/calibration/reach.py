@@ -78,7 +78,8 @@ class _Moments:
         """
         if self._count < 2 or largest <= 0.0 or self._squares == 0.0:
             return 1.0
-        deviation = math.sqrt(self._squares / (self._count - 1) * (1 + 1 / self._count))
+        unsure = student.quantile(self._count - 1) / student.NORMAL  # few samples agree by chance
+        deviation = unsure * math.sqrt(self._squares / (self._count - 1) * (1 + 1 / self._count))
         usual = min((self._mean + _DEVIATIONS * deviation) / largest, _MOST)
         best = min(self._best(deviation, opposite, elements) / largest, _MOST_OF_FEW)
         return max(usual, best, 1.0)
@@ -89,8 +90,7 @@ class _Moments:
         Largest values follow Gumbel's distribution, so beyond ``end`` they lose an expected square of
         ``2 scale^2 exp(-(end - mode) / scale)``, and rounding ``elements (end + opposite)^2 / (12 steps^2)``.
         """
-        unsure = student.quantile(self._count - 1) / student.NORMAL
-        scale = deviation * unsure * math.sqrt(6) / math.pi
+        scale = deviation * math.sqrt(6) / math.pi
         mode = self._mean - np.euler_gamma * scale
         end = self._mean
         for _ in range(_ROUNDS):

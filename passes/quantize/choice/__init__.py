@@ -29,6 +29,7 @@ _SLACK = 0.95  # of what would just fit
 _UNUSED = 0.8  # of the limit: below, what is left may take in more sites
 _LEAST_GAIN = 1e-9  # seconds, of a site that was not timed: it is taken where its error costs nothing
 _FEWER_BITS = 2  # the place of that among the options of a group
+_EVERY = "all sites"  # what is learned of the model in which all are quantized
 _SAMPLES = 4  # that the error of single sites is taken on
 
 
@@ -61,38 +62,37 @@ def within(model: ir.Model, ctx: Context, scheme: Scheme) -> Report:
     judge = Judge(model, samples, ctx)
     if not judge.judges:
         return scheme.apply(model, {}, ())
-    trial = model.clone()
-    report = scheme.apply(trial, {}, scheme.coarser)
-    if not report.changed or judge.allows(every := judge.of(trial)):
-        _adopt(model, trial)
-        return report
-    groups, with_fewer_bits = _measured(model, ctx, scheme, samples)
+    every: Found | None = ctx.learned.get(_EVERY)
+    if every is None or judge.allows(every):
+        trial = model.clone()
+        report = scheme.apply(trial, {}, scheme.coarser)
+        if report.changed:
+            every = ctx.learned[_EVERY] = judge.of(trial)
+        if every is None or judge.allows(every):
+            _adopt(model, trial)
+            return report
+    groups, with_fewer_bits = ctx.once("errors of sites", lambda: _measured(model, ctx, scheme, samples))
     return _Search(model, ctx, scheme, judge, samples, groups, with_fewer_bits, every).run()
 
 
 def _measured(
     model: ir.Model, ctx: Context, scheme: Scheme, samples: Sequence[Feeds]
 ) -> tuple[Sequence[Group], Sequence[float | None]]:
-    """The errors of groups of sites, and those with fewer bits; once, however often the pass is run."""
-    sites = scheme.sites(model)
-    key = ("sensitivity of sites", tuple(sites), tuple(scheme.coarser))
-    if key not in ctx.learned:
-        prepared, error = scheme.prepare(model), Quick(model, samples, _SAMPLES, ctx)
-        groups = sensitivities(
-            sites,
-            lambda names: prepared(names, ()),
-            error,
-            runs=runs_for(model, samples, _SAMPLES),
-            progress=ctx.progress,
-        )
-        with_fewer_bits: list[float | None] = [None] * len(groups)
-        if scheme.coarser:
-            for place, group in enumerate(ctx.progress(groups, "sensitivity to fewer bits")):
-                if not scheme.coarser.keys().isdisjoint(group.sites):
-                    with_fewer_bits[place] = error(prepared(group.sites, scheme.coarser))
-        ctx.learned[key] = groups, with_fewer_bits
-    found: tuple[Sequence[Group], Sequence[float | None]] = ctx.learned[key]
-    return found
+    """The errors of groups of sites, and those with fewer bits."""
+    prepared, error = scheme.prepare(model), Quick(model, samples, _SAMPLES, ctx)
+    groups = sensitivities(
+        scheme.sites(model),
+        lambda names: prepared(names, ()),
+        error,
+        runs=runs_for(model, samples, _SAMPLES),
+        progress=ctx.progress,
+    )
+    with_fewer_bits: list[float | None] = [None] * len(groups)
+    if scheme.coarser:
+        for place, group in enumerate(ctx.progress(groups, "sensitivity to fewer bits")):
+            if not scheme.coarser.keys().isdisjoint(group.sites):
+                with_fewer_bits[place] = error(prepared(group.sites, scheme.coarser))
+    return groups, with_fewer_bits
 
 
 class _Search:

@@ -17,7 +17,9 @@ import numpy as np
 from optc import student
 from optc.passbase import Feeds
 
-_LEAST, _MOST = 1.1, 1.5  # times a sample
+_LEAST = 1.1  # times a sample
+_BY_CHANCE = 1.5  # at most, where samples may differ that much and did not show it
+_SEEN = 2.5  # at most, where they did
 _UNKNOWN = 1.25  # of a single batch, which does not tell how batches differ
 _ALONE = 2.5  # of one or two rows in all: they tell nearly nothing
 
@@ -66,15 +68,17 @@ def _is_float(value: object) -> bool:
 
 
 def _factor(sizes: Sequence[float], rows: int) -> float:
-    """One standard deviation of the logarithm of the size, as large as so few samples allow it to be."""
+    """One standard deviation of the logarithm of the size, up to a point as large as so few samples allow."""
     if rows <= 2:
         return _ALONE
     positive = [size for size in sizes if 0.0 < size < math.inf]
     freedom = len(positive) - 1
     if freedom < 1:
         return _UNKNOWN
-    deviation = float(np.std(np.log(positive), ddof=1)) * student.largest_deviation(freedom)
-    return min(max(math.exp(min(deviation, 1.0)), _LEAST), _MOST)
+    found = float(np.std(np.log(positive), ddof=1))
+    allowed = found * student.largest_deviation(freedom)
+    seen, by_chance = (math.exp(min(deviation, 1.0)) for deviation in (found, allowed))
+    return max(min(seen, _SEEN), min(by_chance, _BY_CHANCE), _LEAST)
 
 
 def _scaled(array: np.ndarray, factor: float) -> np.ndarray:

@@ -14,13 +14,16 @@ def pool(model: ir.Model) -> int:
     """Rewrites ``ReduceMean`` over axes 2 and up of a float value; exact. Returns how many there were."""
     graph, count = Graph(model), 0
     for node in list(model.graph):
-        if match.is_op(node, "ReduceMean") and _over_space(node):
+        if may_pool(node):
             _rewrite(node, graph)
             count += 1
     return count
 
 
-def _over_space(node: ir.Node) -> bool:
+def may_pool(node: ir.Node) -> bool:
+    """Whether this is such a mean."""
+    if not match.is_op(node, "ReduceMean"):
+        return False
     source = node.inputs[0]
     rank = match.rank(source)
     if rank is None or rank < 3 or source is None or source.dtype != ir.DataType.FLOAT:

@@ -68,7 +68,7 @@ def plan(model: ir.Model, sites: Iterable[Site]) -> Region:
     by_node = {site.node: site for site in region.sites}
     available = _available(model, by_node)
     for node in reversed(list(model.graph)):
-        if _may_carry(node) and any(v in available for v in _data(node)) and _wanted(node, region, by_node):
+        if _reached(node, available) and _wanted(node, region, by_node):
             region.carriers.add(node)
     _collect(model, region, by_node)
     return region
@@ -85,16 +85,25 @@ def _available(model: ir.Model, by_node: dict[ir.Node, Site]) -> set[ir.Value]:
     """What could be computed in int8."""
     available: set[ir.Value] = set()
     for node in model.graph:
-        was_int8 = match.is_op(node, "DequantizeLinear") and not match.is_constant(node.inputs[0])
-        if was_int8 or node in by_node or (_may_carry(node) and any(v in available for v in _data(node))):
+        if was_int8(node) or node in by_node or _reached(node, available):
             available.update(node.outputs)
     return available
 
 
-def _may_carry(node: ir.Node) -> bool:
-    if node.domain not in ("", "ai.onnx") or not _data(node):
+def _reached(node: ir.Node, available: set[ir.Value]) -> bool:
+    return may_carry(node) and any(value in available for value in activations(node))
+
+
+def was_int8(node: ir.Node) -> bool:
+    """Whether this is where a value that had been quantized before leaves int8."""
+    return match.is_op(node, "DequantizeLinear") and not match.is_constant(node.inputs[0])
+
+
+def may_carry(node: ir.Node) -> bool:
+    """Whether there is an int8 kernel for a node that is no site."""
+    if node.domain not in ("", "ai.onnx") or not activations(node):
         return False
-    if any(value.dtype != ir.DataType.FLOAT for value in (*_data(node), node.outputs[0])):
+    if any(value.dtype != ir.DataType.FLOAT for value in (*activations(node), node.outputs[0])):
         return False
     if node.op_type in LIMITING:
         return _limits_a_product(node)
@@ -124,8 +133,8 @@ def _has_a_range(node: ir.Node) -> bool:
     return low is None or high is None or low <= high
 
 
-def _data(node: ir.Node) -> list[ir.Value]:
-    """The inputs that carry activations."""
+def activations(node: ir.Node) -> list[ir.Value]:
+    """The inputs of such a node that are not its settings."""
     several = node.op_type in ("Add", "Mul", "Concat")
     return [value for value in (node.inputs if several else node.inputs[:1]) if value is not None]
 
@@ -135,7 +144,7 @@ def _wanted(node: ir.Node, region: Region, by_node: dict[ir.Node, Site]) -> bool
         return True  # a convolution in int8 has an int8 output anyway
     for output in node.outputs:
         for reader, index in output.uses():
-            if reader in region.carriers and output in _data(reader):
+            if reader in region.carriers and output in activations(reader):
                 return True
             if reader in by_node and index == 0:
                 return True
@@ -149,7 +158,7 @@ def _collect(model: ir.Model, region: Region, by_node: dict[ir.Node, Site]) -> N
         if node in by_node:
             read.update(dict.fromkeys(v for v in node.inputs[:1] if v is not None))
         elif node in region.carriers:
-            read.update(dict.fromkeys(_data(node)))
+            read.update(dict.fromkeys(activations(node)))
     limited = {node.inputs[0] for node in region.carriers if node.op_type in LIMITING}
     inside: dict[ir.Value, None] = {}
     for node in model.graph:

@@ -65,6 +65,27 @@ def test_products_of_few_operations_stay_in_float() -> None:
     assert ops(model).count("MatMulInteger") == 1
 
 
+def test_small_products_beside_the_convolutions_stay_in_float() -> None:
+    """A table of a few numbers next to an image: what they are multiplied with never comes out of int8."""
+    body = (
+        "(float[1,8,16,16] x, float[1,12] t) => (float[1,4] y, float[1,4] z)"
+        "{ a = Conv<pads=[1,1,1,1]>(x, u)  r = Relu(a)  m = ReduceMean<keepdims=0>(r, axes)  z = MatMul(m, w)"
+        "  p = MatMul(t, v)  q = Relu(p)  c = Concat<axis=1>(m, q)  y = MatMul(c, o) }"
+    )
+    weights = {"u": random(16, 8, 3, 3), "v": random(12, 16), "w": random(16, 4), "o": random(32, 4)}
+    samples = [{"x": random(1, 8, 16, 16), "t": np.exp(8 * random(1, 12))} for _ in range(2)]
+    model = parse(body, **weights, axes=np.array([2, 3]))
+    _, [record] = run("quantize", model.clone(), samples)
+    assert record.report.detail["scheme"] == "int8-static"
+    assert [(skip.node, skip.reason) for skip in record.report.skipped] == [
+        ("p_node", "left in float: too small to pay for leaving float"),
+        ("y_node", "left in float: too small to pay for leaving float"),
+    ]
+    assert record.report.matched["int8 site"] == 2  # the convolution, and what reads its means
+    _, [record] = run("quantize{scheme=int8-static}", model, samples)
+    assert record.report.matched["int8 site"] == 4
+
+
 def test_where_the_number_of_rows_is_open_the_size_of_the_weight_decides() -> None:
     body = "(float[n,64] x) => (float[n,8] y) { p = MatMul(x, w)  y = MatMul(p, v) }"
     _, [record] = run("quantize", parse(body, w=random(64, 64), v=random(64, 8)))

@@ -56,13 +56,18 @@ def test_lookups_of_one_table_share_it_and_a_second_run_changes_nothing() -> Non
         ),
         (
             "scheme=int8-dynamic",
+            "(int64[N] i) => (float[N,48] y, float[1500,48] t) { y = Gather(t, i) }",
+            "it is not only looked up",
+        ),
+        (
+            "scheme=int8-dynamic",
             "(bool c, int64[N] i) => (float[N,48] y) { y = If(c) "
             "<then_branch = p () => (float[N,48] u) { u = Gather(t, i) }, "
             "else_branch = q () => (float[N,48] v) { w = Gather(t, i)  v = Neg(w) }> }",
             "it is looked up in a subgraph",
         ),
     ],
-    ids=["excluded", "read by a product", "in a subgraph"],
+    ids=["excluded", "read by a product", "an output too", "in a subgraph"],
 )
 def test_what_stays_is_named_with_the_reason(text: str, body: str, reason: str) -> None:
     model, [record] = run(f"quantize{{{text}}}", parse(body, t=TABLE))

@@ -32,8 +32,14 @@ def test_ends_that_agree_get_no_room_and_those_that_differ_do() -> None:
     highs = [4.0, 5.0, 6.0, 5.0, 4.0, 6.0]
     below, above = reach([-2.0] * 6, highs).beyond
     assert below == 1.0
-    deviation = np.std(highs, ddof=1) * np.sqrt(7 / 6)
+    student = 2.571 / 1.96  # 0.975 quantiles of 5 degrees of freedom, and of the normal distribution
+    deviation = student * np.std(highs, ddof=1) * np.sqrt(7 / 6)
     assert above == pytest.approx((5 + 2.5 * deviation) / 6)
+
+
+def test_the_fewer_samples_the_more_room_is_left() -> None:
+    few, many = (reach([-2.0] * len(highs), highs).beyond[1] for highs in ([5.0, 6.0] * 2, [5.0, 6.0] * 20))
+    assert many < 1.15 < 1.35 < few
 
 
 def test_one_sample_tells_nothing_and_few_do_not_tell_that_there_is_no_end() -> None:
@@ -53,6 +59,14 @@ def test_where_few_elements_are_rounded_the_end_leaves_what_one_more_sample_is_l
     assert highs.max() * room == pytest.approx(ends[np.argmin(cost)], rel=0.06)
     assert reach([-10.0] * 100, [float(high) for high in highs], MANY).beyond[1] < 0.95 * room
     assert (others > highs.max() * room).mean() < 1e-3
+
+
+def test_the_largest_sample_tells_how_many_elements_are_rounded() -> None:
+    """The last batch of a set is often a short one."""
+    probe, highs = Reach(), [1.0, 1.1, 1.2, 1.3]
+    for high, elements in zip(highs, [FEW, MANY, FEW, FEW], strict=True):
+        probe.update([np.float32(-1), np.float32(high), np.array(elements)])
+    assert probe.beyond == reach([-1.0] * 4, highs, MANY).beyond != reach([-1.0] * 4, highs, FEW).beyond
 
 
 @pytest.mark.parametrize("how", ["minmax", "mse"])

@@ -189,19 +189,38 @@ def test_a_table_of_embeddings_is_a_site_too() -> None:
     assert isinstance(found, oracle.Difference) and found.rel_l2 <= 0.03
 
 
+def test_another_scheme_behind_one_that_nothing_fits_into_measures_for_itself() -> None:
+    """Both have the same sites, and the errors of one say nothing about the other."""
+    ctx = Context(registry.find_target("cpu"), calibration=samples(8), max_error=0.004)
+    plain = chain()
+    _, [alone] = Pipeline.parse("quantize{scheme=int8-weight}").run(plain.clone(), ctx)
+    pipeline = Pipeline.parse("quantize{scheme=int4-weight}, quantize{scheme=int8-weight}")
+    _, [first, second] = pipeline.run(plain.clone(), ctx)
+    assert not first.report.changed
+    assert second.report.detail["choice"] == alone.report.detail["choice"]
+    assert second.report.detail["choice"] != first.report.detail["choice"]
+
+
 def test_a_second_run_with_less_does_not_measure_the_sites_again() -> None:
     shown: list[str] = []
+    judged: list[object] = []
 
     def progress(items: Any, what: str) -> Any:
         shown.append(what)
         return items
+
+    def metric(run: object) -> float:
+        judged.append(run)
+        return 1.0
 
     plain, [step] = chain(), Pipeline.parse(DYNAMIC).passes
     ctx = Context(registry.find_target("cpu"), calibration=samples(8), max_error=0.05, progress=progress)
     step.run(plain.clone(), ctx)
     assert shown.count("sensitivity of sites") == 1
     again, alone = plain.clone(), plain.clone()
-    step.run(again, replace(ctx, max_error=0.03))
+    step.run(again, replace(ctx, max_error=0.03, metric=metric))
     assert shown.count("sensitivity of sites") == 1
-    step.run(alone, Context(ctx.target, calibration=samples(8), max_error=0.03))
+    tried = len(judged)
+    step.run(alone, Context(ctx.target, calibration=samples(8), max_error=0.03, metric=metric))
+    assert len(judged) == 2 * tried + 1  # by itself it also tries all sites together
     assert [str(node) for node in again.graph] == [str(node) for node in alone.graph]

@@ -46,7 +46,15 @@ def test_samples_are_stretched_by_as_much_as_they_differ() -> None:
 
 @pytest.mark.parametrize(
     ("sizes", "factor"),
-    [((1.0,), 2.5), ((1.0, 1.0), 2.5), ((1.0,) * 3, 1.1), ((1.0, 1.0, 5.0), 1.5), ((0.0, 0.0, 1.0), 1.25)],
+    [
+        ((1.0,), 2.5),
+        ((1.0, 1.0), 2.5),
+        ((1.0,) * 3, 1.1),
+        ((1.0, 1.2, 1.5), 1.5),
+        ((1.0, 2.0, 4.0), 2.0),  # deviation of the logarithm: that of a factor of two
+        ((1.0, 1.0, 5.0), 2.5),
+        ((0.0, 0.0, 1.0), 1.25),
+    ],
 )
 def test_the_stretch_has_bounds(sizes: tuple[float, ...], factor: float) -> None:
     (largest,) = stretched(sized(*sizes), len(sizes), 1).samples

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 import pytest
-from nets import conv, depthwise_net, floats, images, parse, quantized, residual_net, runtime_ops
+from nets import CPU, conv, depthwise_net, floats, images, parse, quantized, residual_net, runtime_ops
 
 from optc import oracle
-from optc.passes.quantize.static import Settings, Site
+from optc.passbase import Context, Feeds
+from optc.passes.quantize.static import Settings, Site, quantize_static
 from optc.passes.quantize.static.graph import Graph
 from optc.session import open_session, run_session
 
@@ -130,6 +131,18 @@ def test_sites_are_left_with_a_reason() -> None:
     outcome = quantized(residual_net(), images(3, 3, 12, 12), Settings(leave=leave))
     assert outcome.report.matched["int8 site"] == 3
     assert [skip.reason for skip in outcome.report.skipped] == ["left in float: excluded"]
+
+
+def test_infinity_between_sites_leaves_all_of_them_in_float() -> None:
+    """No site reads or makes it: it is a product of two of them, and bounded before the next."""
+    body = """(float[1,4,6,6] x) => (float[1,4,6,6] y) {
+        c = Conv(x, u)  d = Conv(x, v)  p = Mul(c, d)  s = Sigmoid(p)  y = Conv(s, w) }"""
+    weights = {name: conv(4, 4, 1, seed) for seed, name in enumerate("uvw")}
+    samples: list[Feeds] = [{"x": floats(1, 4, 6, 6, scale=1e25)}]
+    report = quantize_static(parse(body, **weights), samples, Context(CPU), Settings(equalize=False))
+    assert not report.changed
+    assert {skip.node for skip in report.skipped} == {"c_node", "d_node", "y_node"}
+    assert all("infinity" in skip.reason for skip in report.skipped)
 
 
 def test_infinite_activations_are_left_in_float() -> None:
