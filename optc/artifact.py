@@ -90,6 +90,18 @@ class Artifact:
             results = {name: values.to_torch(value) for name, value in results.items()}
         return self.signature.unflatten(results)
 
+    def open(self, source: str) -> None:
+        """Loads the program now, and not at the first call.
+
+        Raises:
+            UserError: the target cannot load it; ``source`` is named as the place.
+        """
+        try:
+            self._loaded()
+        except UserError as error:
+            hint = "correct the model there: it has types and shapes that fit, and cannot be executed"
+            raise UserError(error.what, where=source, hint=hint) from error
+
     def run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
         """Runs once, by the names of graph inputs and outputs.
 
@@ -107,13 +119,15 @@ class Artifact:
     def save(self, directory: str | os.PathLike[str]) -> None:
         """Writes the artifact; one that is there is replaced as a whole, files that are not ours stay.
 
+        Folders around it that are missing are made, and go again when the writing fails.
+
         Raises:
             UserError: see `check_destination`.
         """
         path = Path(directory)
         self.check_destination(path)
         try:
-            with atomic.staged(path, manifest.own_files) as staging:
+            with atomic.folders(path.resolve().parent), atomic.staged(path, manifest.own_files) as staging:
                 written = self._write(staging)
                 _check_conflicts(path, staging)
         except OSError as error:
@@ -141,20 +155,23 @@ class Artifact:
         """Whether an artifact may be written there.
 
         Raises:
-            UserError: it is a file, not writable, in a folder that does not exist, or holds files but no
-                manifest of ours.
+            UserError: it or what should be a folder around it is a file, not writable, or it holds files but
+                no manifest of ours.
         """
-        path = directory.resolve()
         try:
+            path = directory.resolve()
             path.exists()
-        except OSError as error:
-            raise UserError(f"the output cannot be there: {error.strerror}", where=str(directory)) from None
+        except (OSError, RuntimeError) as error:  # RuntimeError: links that go round in a circle
+            reason = getattr(error, "strerror", None) or "its links go round in a circle"
+            raise UserError(
+                f"the output cannot be there: {reason}", where=str(directory), hint=_OTHER
+            ) from None
         if path.exists() and not path.is_dir():
             raise UserError("the output is a file, not a directory", where=str(directory), hint=_OTHER)
-        if not path.parent.is_dir():
-            hint = f"create it: mkdir -p {path.parent}"
-            raise UserError("the folder of the output does not exist", where=str(path.parent), hint=hint)
-        for folder in (path.parent, path):
+        around = next((folder for folder in path.parents if folder.exists()), path)
+        if not around.is_dir():
+            raise UserError("the output would lie inside a file", where=str(around), hint=_OTHER)
+        for folder in (around, path):
             if folder.exists() and not os.access(folder, os.W_OK | os.X_OK):
                 raise UserError("no permission to write", where=str(folder), hint=_OTHER)
         if path.exists() and any(path.iterdir()) and not manifest.is_ours(path):

@@ -47,6 +47,24 @@ def staged(directory: Path, own_files: Callable[[Path], frozenset[str]]) -> Iter
         os.close(lock)
 
 
+@contextlib.contextmanager
+def folders(path: Path) -> Iterator[None]:
+    """Makes ``path`` and the folders around it where they are missing; they go again if the block fails.
+
+    Raises:
+        OSError: they cannot be made.
+    """
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        for folder in missing:
+            with contextlib.suppress(OSError):  # another process has put something there, or it was not made
+                folder.rmdir()
+        raise
+
+
 def sweep(directory: Path, own_files: Callable[[Path], frozenset[str]]) -> None:
     """Removes what killed processes left next to ``directory``, and puts back what one had moved aside."""
     directory = directory.resolve()

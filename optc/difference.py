@@ -28,6 +28,9 @@ _SMALL_FLOAT_TOLERANCE = 0.25
 # an absolute one: for float32 1e-7, one rounding step of a value near 1.
 _CANCELLED_RMS = 1e-3
 
+# From here on the squares of doubles, summed, may not be finite.
+_LARGE = 1e140
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -129,9 +132,13 @@ class Comparison:
 
 @dataclass
 class _Pool:
-    """Sums over the finite elements of one output, in float64."""
+    """Sums over the finite elements of one output, in float64.
+
+    They are of numbers divided by ``unit``, a power of 2: 1 until there is one whose square would overflow.
+    """
 
     tolerance: float
+    unit: float = 1.0
     count: int = 0
     square_error: float = 0.0
     square_expected: float = 0.0
@@ -150,13 +157,27 @@ class _Pool:
         finite = np.isfinite(left)
         if not finite.all():
             left, right = left[finite], right[finite]
+        self._reach(max(_largest(left), _largest(right)))
+        if self.unit != 1.0:
+            left, right = left / self.unit, right / self.unit
         error = left - right
         self.count += left.size
         self.square_error += float(error @ error)
         self.square_expected += float(left @ left)
         self.square_actual += float(right @ right)
         self.product += float(left @ right)
-        self.max_abs = max(self.max_abs, float(np.abs(error).max(initial=0.0)))
+        self.max_abs = max(self.max_abs, _largest(error) * self.unit)
+
+    def _reach(self, largest: float) -> None:
+        """Takes a larger unit if numbers as large as this need one."""
+        if largest / self.unit < _LARGE:
+            return
+        unit = 2.0 ** min(math.frexp(largest)[1], 1023)
+        self.square_error, self.square_expected, self.square_actual, self.product = (
+            total * (self.unit / unit) ** 2
+            for total in (self.square_error, self.square_expected, self.square_actual, self.product)
+        )
+        self.unit = unit
 
     @property
     def rel_l2(self) -> float:
@@ -179,8 +200,12 @@ class _Pool:
     def excess(self) -> float:
         if self.square_error == 0.0:
             return 0.0
-        rms_expected = max(math.sqrt(self.square_expected / self.count), _CANCELLED_RMS)
+        rms_expected = max(math.sqrt(self.square_expected / self.count), _CANCELLED_RMS / self.unit)
         return math.sqrt(self.square_error / self.count) / (self.tolerance * rms_expected)
+
+
+def _largest(values: np.ndarray) -> float:
+    return float(np.abs(values).max(initial=0.0))
 
 
 def _leaves(name: str, expected: Any, actual: Any) -> Iterator[tuple[str, Any, Any]]:

@@ -26,6 +26,7 @@ from optc import curve as curve_of
 from optc.artifact import Artifact
 from optc.capture import Captured, capture
 from optc.errors import InvalidModel, UserError
+from optc.notes import notes
 from optc.passbase import Context, Feeds
 from optc.pipeline import Observer, Pipeline, Record
 from optc.profile import profile
@@ -224,7 +225,7 @@ def _compile(
     error, _ = compare.judge(model, exact=False)
     records = records + legalized
     profiled = _profiled(request, plain, model, captured.examples)
-    timing = {**outcome.timing, **profiled, **_metric(metric, model), **_notes(request, samples)}
+    timing = {**outcome.timing, **profiled, **_metric(metric, model), **notes(request, samples, error)}
     summary = {
         "source": captured.source,
         "target": request.target.name,
@@ -246,7 +247,7 @@ def _compile(
             size=(report.weight_bytes(plain), report.weight_bytes(model)),
         ),
     }
-    return Artifact.make(
+    artifact = Artifact.make(
         model,
         captured=captured,
         target=request.target,
@@ -255,6 +256,9 @@ def _compile(
         report=summary,
         options={"threads": request.threads, **request.target_options},
     )
+    if "skipped" in error and request.target.check_machine() is None:
+        artifact.open(captured.source)  # nothing has run it yet
+    return artifact
 
 
 def _legalize(
@@ -285,15 +289,3 @@ def _metric(metric: observers.Metric | None, model: ir.Model) -> dict[str, Any]:
     if reason := metric.exceeded(after):
         raise UserError(reason, hint="leave out lossy passes, or allow a larger drop")
     return {"metric": {"before": metric.before, "after": after}}
-
-
-def _notes(request: Request, samples: Sequence[Any]) -> dict[str, Any]:
-    """What the user could have given for a better result."""
-    if request.explicit or samples or all(step.exact for step in request.pipeline.passes):
-        return {}
-    note = (
-        "without calibration data int8 is limited to products whose ranges are taken at run time, and to "
-        "weights; calibration adds static ranges (convolutions in int8, fewer operations elsewhere), "
-        "smoothing of outliers, and an error that is also taken on data that calibration did not see"
-    )
-    return {"notes": [note]}

@@ -211,7 +211,7 @@ def test_dump_writes_a_listing_per_pass(model: Path, tmp_path: Path) -> None:
         (["compile", "{model}", "-o", "out", "--decisions", "missing"], "missing"),
         (["compile", "{model}", "-o", "out", "--metric", "json:loads"], "belong together"),
         (["compile", "{model}", "-o", "out", "--arch", "sm_90"], "no option 'arch'"),
-        (["compile", "{model}", "-o", "missing/deep/out"], "does not exist"),
+        (["compile", "{model}", "-o", "{model}/deep/out"], "inside a file"),
         (["compile", "{model}", "-o", "{model}"], "a file, not a directory"),
         (["compile", "{model}", "-o", "{folder}"], "not empty"),
         (["compile", "{factory}:nett", "-o", "out"], "did you mean 'net'"),

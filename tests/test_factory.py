@@ -47,6 +47,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (package / "broken.py").write_text("x = 1\nx.no_such_thing\n")
     (package / "wrong.py").write_text("def f(:\n    pass\n")
     (package / "needs.py").write_text("import surely_not_installed\n")
+    (package / "binary.py").write_bytes(b"x = 1\0\n")
     monkeypatch.chdir(package)
     return package
 
@@ -87,6 +88,7 @@ def test_other_functions_are_resolved_too(folder: Path) -> None:
         ("modle.py:make", "no such file", "modle.py", "did you mean model.py"),
         ("broken.py:make", "AttributeError", "broken.py:2", "fix"),
         ("wrong.py:make", "SyntaxError", "wrong.py:1", "fix"),
+        ("binary.py:make", "null bytes", "binary.py:make", "fix"),
         ("needs.py:make", "No module named 'surely_not_installed'", "needs.py:1", "fix"),
         ("no_such_package.part:make", "no module 'no_such_package'", "no_such_package", "installed"),
         ("model.py:", "named by a module and a function", "model.py:", "path/file.py:name"),

@@ -182,6 +182,27 @@ def test_two_lossy_passes_are_judged_one_by_one(
     assert len(Coarse.contexts) == 2  # a lossy pass may take minutes: none runs again to judge another
 
 
+def test_lossy_passes_share_the_time_there_is_and_keep_their_own_reasons(
+    machine: Machine, level: Callable[..., optc.Artifact]
+) -> None:
+    given: list[float] = []
+    pays = machine.pays
+
+    def noted(*args: Any, **options: Any) -> Any:
+        given.append(options["seconds"])
+        machine.ratio = 1.5 if len(given) == 2 else 0.5
+        return pays(*args, **options)
+
+    gate.pays = noted
+    machine.loses = True
+    artifact = level(Coarse(1.02), Coarse(1.03))
+    alone = level(Coarse(1.02))
+    assert given[0] == given[1] == given[-1] / 2
+    first, second = (entry for entry in artifact.report["passes"] if entry["name"] == "coarse")
+    assert "loses to the plain export" in first["reverted"] and second["reverted"] == "slower: 0.67x"
+    assert "loses to the plain export" in row(alone)["reverted"]
+
+
 def test_the_exact_program_is_left_when_the_artifact_loses_to_the_plain_export(
     machine: Machine, level: Callable[..., optc.Artifact], tmp_path: Path
 ) -> None:

@@ -10,7 +10,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from optc.difference import EXACT_TOLERANCE
+from optc.difference import EXACT_TOLERANCE, Comparison
 from optc.errors import VerifyError
 from optc.oracle import Difference, Oracle, Skipped, difference, random_op, run
 
@@ -112,6 +112,20 @@ def test_scalars_and_empty_outputs(shape: tuple[int, ...]) -> None:
 
 def test_a_missing_output_is_named() -> None:
     assert "y" in str(difference(floats(1), {}).reason)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("size", [1e150, 1e160, 1e300, 1.7e308])
+def test_doubles_whose_squares_overflow_are_compared(size: float) -> None:
+    """Squares of doubles from 1e154 on are infinite."""
+    comparison = Comparison()
+    for unit in (1.0, size, 1.0):
+        comparison.add({"y": unit * np.array([0.6, -0.8])}, {"y": unit * np.array([0.6, -0.8 * (1 + 1e-3)])})
+    found = comparison.result()
+    assert found.rel_l2 == pytest.approx(0.8e-3, rel=1e-6)
+    assert found.max_abs == pytest.approx(0.8e-3 * size)
+    assert found.cosine == pytest.approx(1.0) and found.excess == pytest.approx(800, rel=1e-6)
+    assert difference({"y": np.array([size])}, {"y": np.array([-size])}).rel_l2 == pytest.approx(2.0)
 
 
 def test_samples_are_pooled() -> None:

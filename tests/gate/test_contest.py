@@ -6,6 +6,8 @@ import json
 import time
 from collections.abc import Callable
 from functools import partial
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -14,7 +16,9 @@ import pytest
 from optc.errors import UserError
 from optc.gate import Decisions, Judgement, choose, decisions_from_json, pays, usable
 from optc.gate.contest import PLAIN, Candidate, Contest, candidate
+from optc.gate.lossy import judgement
 from optc.gate.programs import OrtPrograms, Prepared, Program
+from optc.measure import Ratio
 from optc.passbase import Feeds
 
 FAMILIES = {"relu": ["Relu"], "neg": ["Neg", "Sub"]}
@@ -195,6 +199,14 @@ def test_what_costs_accuracy_has_to_be_proven_faster(cost: float, verdict: str, 
     assert found.entry.ratio == pytest.approx(cost)
     assert found.undone == (reason if verdict == "undone" else None)
     assert found.seconds["large"] == pytest.approx((0.04, 0.04 * cost))
+
+
+def test_a_gain_that_may_be_noise_does_not_pay_for_accuracy() -> None:
+    evidence: Any = SimpleNamespace(
+        pooled=lambda *_: Ratio(1.2, 0.9, 1.6, 3), by_shape=lambda *_: {}, seconds=lambda *_: {}
+    )
+    found = judgement(evidence, PLAIN, candidate({}), "prune")
+    assert found.undone == "not faster beyond noise: 1.20x (0.90 to 1.60)"
 
 
 def test_the_best_way_to_lower_it_counts() -> None:
