@@ -68,14 +68,17 @@ def explains(
 
 
 def _values(plain: ir.Model, feeds: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """What the float values of the main graph are on these feeds, its inputs among them."""
+    """What the float values of the main graph are on these feeds, its inputs among them.
+
+    Empty ones are left out: the runtime at times infers another size for them, and refuses the noise then.
+    """
     copy = plain.clone()
     for node in copy.graph:
         for value in node.outputs:
             if value.name and value.dtype in _DTYPES and not value.is_graph_output():
                 copy.graph.outputs.append(value)
     found = {**feeds, **run_session(open_session(copy, optimize=False, threads=1), feeds)}
-    return {n: a for n, a in found.items() if isinstance(a, np.ndarray) and a.dtype.kind == "f"}
+    return {n: a for n, a in found.items() if isinstance(a, np.ndarray) and a.dtype.kind == "f" and a.size}
 
 
 def _steps(
