@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import re
 
 import numpy as np
-import onnx_ir as ir
 import pytest
 from attention_text import (
     BASE,
@@ -24,11 +22,6 @@ from attention_text import (
     ops,
     random_feeds,
 )
-
-from optc import rewrite
-from optc.passbase import Context
-from optc.passes.fuse import Fuse
-from optc.targets.cpu import TARGET
 
 # name -> statements between PRODUCT and FINISH, expected facts, expected operators around the call
 SCORES = {
@@ -251,59 +244,6 @@ def test_only_neighbouring_heads_are_shared(axes: str, shared: bool) -> None:
     assert_same(before, after, [random_feeds(before, LENGTHS)])
 
 
-CAUSAL = {
-    "keep": ("bool[3, 3] m = {1, 0, 0, 1, 1, 0, 1, 1, 1}", "scores = Where (m, product, low)", 1),
-    "drop": ("bool[3, 3] m = {0, 1, 1, 0, 0, 1, 0, 0, 0}", "n = Not (m) scores = Where (n, product, low)", 0),
-    "add": (
-        "float[3, 3] m = {0, -inf, -inf, 0, 0, -inf, 0, 0, 0}",
-        "scores = Add (product, m)",
-        1,
-    ),
-    "add_finite": ("float[3, 3] m = {0, -9, -9, 0, 0, -9, 0, 0, 0}", "scores = Add (product, m)", 0),
-    "one": ("bool[1, 1] m = {1}", "scores = Where (m, product, low)", 0),
-    "band": ("bool[3, 3] m = {1, 0, 0, 1, 1, 0, 0, 1, 1}", "scores = Where (m, product, low)", 0),
-    "computed": (
-        "int64[2] square = {3, 3}",
-        "o = ConstantOfShape <value = int64[1] {1}> (square) l = Trilu <upper = 0> (o) m = Cast <to = 9> (l)"
-        "scores = Where (m, product, low)",
-        1,
-    ),
-    "computed_upper": (
-        "int64[2] square = {3, 3}, int64 one = {1}",
-        "o = ConstantOfShape <value = int64[1] {1}> (square) u = Trilu <upper = 1> (o, one)"
-        "m = Cast <to = 9> (u)"
-        "bias = Where (m, low, zero) scores = Add (product, bias)",
-        1,
-    ),
-    "computed_finite": (
-        "int64[2] square = {3, 3}",
-        "o = ConstantOfShape <value = int64[1] {1}> (square) l = Trilu <upper = 0> (o) m = Cast <to = 9> (l)"
-        "bias = Where (m, zero, two) scores = Add (product, bias)",
-        0,
-    ),
-    "computed_with_diagonal": (
-        "int64[2] square = {3, 3}, int64 one = {1}",
-        "o = ConstantOfShape <value = int64[1] {1}> (square) l = Trilu <upper = 0> (o, one)"
-        "m = Cast <to = 9> (l)"
-        "scores = Where (m, product, low)",
-        0,
-    ),
-}
-
-
-@pytest.mark.parametrize("name", CAUSAL)
-def test_causal_masks(name: str) -> None:
-    """Exactly the masks that hide later keys become the causal attribute; others stay masks."""
-    constants, middle, causal = CAUSAL[name]
-    inputs = "float[b, 4, 3, 6] q, float[b, 4, 3, 6] k, float[b, 4, 3, 6] v"
-    options = {"inputs": inputs, "constants": f"{CONSTANTS}, {constants}", "outputs": "float[b, 4, 3, 6] y"}
-    before, after = (model(PRODUCT + middle + FINISH, **options) for _ in range(2))
-    fuse(after)
-    assert facts(call(after))["causal"] == causal
-    assert len(call(after).inputs) == (3 if causal else 4)
-    assert_same(before, after, [random_feeds(before, LENGTHS)])
-
-
 def test_a_bias_that_contains_a_product_is_a_bias() -> None:
     """Scores that are a sum of two products (disentangled attention): one of them, gathered, is the bias."""
     middle = """
@@ -362,33 +302,6 @@ def test_fusing_again_changes_nothing(name: str) -> None:
     before = [node.op_type for node in graph.graph]
     assert not fuse(graph).matched
     assert [node.op_type for node in graph.graph] == before
-
-
-def _two_layers() -> ir.Model:
-    """Attention of other scales, masked alike by a fill that asks for an additive mask."""
-    layers = ""
-    for number, scale in ((1, "scale"), (2, "two")):
-        middle = f"scaled = Mul (product, {scale}) scores = Where (mask, scaled, lowest)"
-        layers += re.sub(
-            r"\b(kt|product|scaled|scores|weights|y)\b", rf"\g<1>{number}", PRODUCT + middle + FINISH
-        )
-    outputs = "float[b, 4, s, 6] y1, float[b, 4, s, 6] y2"
-    return model(layers, inputs=BASE + MASK, constants=CONSTANTS, outputs=outputs)
-
-
-def test_equal_layers_share_one_function() -> None:
-    """Two attentions of one form call one function, whatever their scales."""
-    graph = _two_layers()
-    assert fuse(graph).matched["attention"] == 2
-    assert [key[1] for key in graph.functions if key[0] == rewrite.DOMAIN] == ["Attention"]
-
-
-def test_layers_share_the_mask_made_for_them() -> None:
-    """What the pass makes of one mask is there once."""
-    before, after = _two_layers(), _two_layers()
-    Fuse(only="attention").run(after, Context(target=TARGET))
-    assert ops(after) == ["Where", "Attention", "Attention"]
-    assert_same(before, after, [random_feeds(before, LENGTHS)])
 
 
 def test_masks_of_merged_axes_are_split_with_dynamic_sizes() -> None:
