@@ -1,5 +1,8 @@
 """Programs as their runtimes run them, with nothing between: `.onnx` in ONNX Runtime, `.xml` in OpenVINO.
 
+OpenVINO computes floats in float32, or in bfloat16 for a file that ends in `.bf16.xml`: where the CPU has
+that type, it is what OpenVINO does by itself.
+
 As a script it times one program on the cases in files: see `turns.py`.
 """
 
@@ -17,7 +20,7 @@ Program = Callable[[Mapping[str, np.ndarray]], list[np.ndarray]]  # an input tha
 
 
 def program(path: Path, threads: int = 0) -> Program:
-    """Opens a model in float32 on the CPU; 0 threads are as many as the runtime takes by itself."""
+    """Opens a model on the CPU; 0 threads are as many as the runtime takes by itself."""
     return _openvino(path, threads) if path.suffix == ".xml" else _onnxruntime(path, threads)
 
 
@@ -34,7 +37,8 @@ def _onnxruntime(path: Path, threads: int) -> Program:
 def _openvino(path: Path, threads: int) -> Program:
     import openvino
 
-    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+    precision = "bf16" if ".bf16" in path.suffixes else "f32"
+    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
     if threads:
         settings["INFERENCE_NUM_THREADS"] = str(threads)
     compiled = openvino.Core().compile_model(str(path), "CPU", settings)

@@ -26,6 +26,8 @@ PIPELINES = {
     "optc int8": "simplify, quantize{scheme=int8-dynamic}, fuse",
     "optc int8, not smoothed": "simplify, quantize{scheme=int8-dynamic, smooth=none}, fuse",
 }
+# What stays in floats: see `bare.py`.
+NNCF = {"OpenVINO + NNCF": "nncf.xml", "OpenVINO + NNCF, bf16": "nncf.bf16.xml"}
 
 
 @dataclass(frozen=True)
@@ -138,13 +140,13 @@ def build(model: Model, folder: Path) -> dict[str, Path]:
                 output=folder / name,
             )
     if importlib.util.find_spec("nncf") and importlib.util.find_spec("openvino"):
-        paths["OpenVINO + NNCF"] = folder / "nncf.xml"
-        if not paths["OpenVINO + NNCF"].exists():
-            nncf(plain, model.calibration, paths["OpenVINO + NNCF"])
+        paths |= {name: folder / file for name, file in NNCF.items()}
+        if not all(paths[name].exists() for name in NNCF):
+            nncf(plain, model.calibration, [paths[name] for name in NNCF])
     return {**paths, "float": plain}
 
 
-def nncf(plain: Path, calibration: list[dict[str, np.ndarray]], to: Path) -> None:
+def nncf(plain: Path, calibration: list[dict[str, np.ndarray]], to: list[Path]) -> None:
     """NNCF's int8 for transformers: weights and activations, smoothed, with corrected biases."""
     import nncf as compressor
     import openvino
@@ -158,7 +160,8 @@ def nncf(plain: Path, calibration: list[dict[str, np.ndarray]], to: Path) -> Non
         model_type=compressor.ModelType.TRANSFORMER,
         subset_size=len(samples),
     )
-    openvino.save_model(made, to, compress_to_fp16=False)
+    for path in to:
+        openvino.save_model(made, path, compress_to_fp16=False)
 
 
 def on_sentences(paths: Mapping[str, Path]) -> dict[str, dict[str, str]]:
