@@ -58,6 +58,10 @@ _HANDING_ON = frozenset(
     }
     | {"Split", "Tile", "Flatten", "Neg", "Max", "Min", "Trilu", "ConstantOfShape", "Pad"}
 )
+# Where a tiny number keeps a divisor from zero: what reads the result needs it.
+_KEEPING_ABOVE = frozenset({"Add", "Clip", "Max"})
+# The largest and the smallest normal number of float16, and the distance from 1 to the next.
+_LARGEST, _SMALLEST, _STEP = 65504.0, 2.0**-14, 2.0**-10
 _MARGIN = 0.5  # of the largest number: what calibration has not seen may be larger
 
 
@@ -65,14 +69,14 @@ def find(
     model: ir.Model, to: ir.DataType, kept: re.Pattern[str] | None, samples: Iterable[Feeds], ctx: Context
 ) -> dict[ir.Node, str]:
     """The nodes of the main graph that stay in float32 though they compute with it, with the reason."""
-    largest = float(np.finfo(np.float16).max) if to == ir.DataType.FLOAT16 else float("inf")
-    wide = _too_large(model, _MARGIN * largest, samples, ctx) if np.isfinite(largest) else {}
+    narrow = to == ir.DataType.FLOAT16  # the others have the range of float32
+    unheld = _unheld(model, samples, ctx) if narrow else {}
     reasons: dict[ir.Node, str] = {}
     for node in model.graph:
-        too_large = _out_of_range(node, wide, largest)
+        out_of_range = _out_of_range(node, unheld) if narrow else None
         if not slots.concerns(node):
             continue
-        if (reason := _why(node, model, to, kept) or too_large) is not None:
+        if (reason := _why(node, model, to, kept) or out_of_range) is not None:
             reasons[node] = reason
     return reasons
 
@@ -101,30 +105,49 @@ def _is_statistic(value: ir.Value | None) -> bool:
     return match.producer(value, *_STATISTIC) is not None
 
 
-def _out_of_range(node: ir.Node, wide: dict[ir.Value, str], largest: float) -> str | None:
+def _out_of_range(node: ir.Node, unheld: dict[ir.Value, str]) -> str | None:
     """Why a node meets numbers that the type cannot hold; notes the outputs that hand them on."""
-    found = next((wide[value] for value in (*node.inputs, *node.outputs) if value in wide), None)
-    if found is None:
-        found = next((why for value in node.inputs if (why := _constant_too_large(value, largest))), None)
-    if found is not None and node.op_type in _HANDING_ON:
-        wide.update(dict.fromkeys(node.outputs, found))
+    held_badly = next((unheld[value] for value in (*node.inputs, *node.outputs) if value in unheld), None)
+    too_large = next((why for value in node.inputs if (why := _constant_too_large(value))), None)
+    too_small = next((why for value in node.inputs if (why := _constant_too_small(node, value))), None)
+    found = held_badly or too_large or too_small
+    keeps_above = too_small is not None and node.op_type in _KEEPING_ABOVE
+    if found is not None and (keeps_above or node.op_type in _HANDING_ON):
+        unheld.update(dict.fromkeys(node.outputs, found))
     return found
 
 
-def _constant_too_large(value: ir.Value | None, largest: float) -> str | None:
-    if value is None or not slots.is_float(value) or not match.is_constant(value):
-        return None
-    array = match.constant(value)
-    if array is None or not array.size:
+def _constant_too_large(value: ir.Value | None) -> str | None:
+    array = _constant(value)
+    if array is None or value is None:
         return None
     finite = array[np.isfinite(array)]
-    if finite.size and float(np.abs(finite).max()) > largest:
+    if finite.size and float(np.abs(finite).max()) > _LARGEST:
         return f"the constant {value.name} does not fit"
     return None
 
 
-def _too_large(model: ir.Model, limit: float, samples: Iterable[Feeds], ctx: Context) -> dict[ir.Value, str]:
-    """The values that come near the largest number of the type on the samples."""
+def _constant_too_small(node: ir.Node, value: ir.Value | None) -> str | None:
+    """Why rounding a constant changes it by more than the precision; what a sum hardly feels may be so."""
+    array = _constant(value)
+    if array is None or value is None or not np.isfinite(array).all():
+        return None
+    if array.size > 1 and node.op_type in ("Add", "Sub"):
+        return None
+    lost = float(np.linalg.norm(array.astype(np.float16) - array))
+    return f"the constant {value.name} is too small" if lost > _STEP * float(np.linalg.norm(array)) else None
+
+
+def _constant(value: ir.Value | None) -> np.ndarray | None:
+    """The numbers of a float constant, if it has any."""
+    if value is None or not slots.is_float(value) or not match.is_constant(value):
+        return None
+    array = match.constant(value)
+    return array if array is not None and array.size else None
+
+
+def _unheld(model: ir.Model, samples: Iterable[Feeds], ctx: Context) -> dict[ir.Value, str]:
+    """The values that come near the largest number of the type on the samples, or reach no normal one."""
     values = [*model.graph.inputs, *(value for node in model.graph for value in node.outputs)]
     values = [value for value in values if slots.is_float(value) and not match.is_constant(value)]
     probes = {str(value.name): Extremes() for value in values}
@@ -134,6 +157,8 @@ def _too_large(model: ir.Model, limit: float, samples: Iterable[Feeds], ctx: Con
     found = {}
     for value in values:
         magnitude = float(probes[str(value.name)].magnitude)
-        if np.isfinite(magnitude) and magnitude > limit:
+        if np.isfinite(magnitude) and magnitude > _MARGIN * _LARGEST:
             found[value] = f"{value.name} reaches {magnitude:.3g}"
+        elif 0.0 < magnitude < _SMALLEST:
+            found[value] = f"{value.name} only reaches {magnitude:.3g}"
     return found

@@ -116,6 +116,35 @@ def test_what_overflows_on_the_data_stays_in_float() -> None:
     assert not quiet.skipped and types(calm)["a"] == ir.DataType.FLOAT16
 
 
+@pytest.mark.parametrize("least", ["Max(n, tiny)", "Clip(n, tiny)", "Add(n, tiny)"])
+def test_what_keeps_a_divisor_from_zero_stays_in_float(least: str) -> None:
+    """Normalized rows, some of them padding: with a least norm of 1e-12, which half precision rounds to 0."""
+    body = f"""(float[N,8] x) => (float[N,8] y)
+        <int64[1] last = {{-1}}, int64[2] one = {{1,8}}, float tiny = {{1e-12}}>
+        {{ a = MatMul(x, w)  n = ReduceL2(a, last)  c = {least}  e = Expand(c, one)  y = Div(a, e) }}"""
+    made, given = model(body, w=floats(8, 8)), {"x": floats(3, 8)}
+    given["x"][1] = 0
+    copy, report = narrowed(made, given)
+    assert oracle.Oracle(made, [given]).compare(copy).rel_l2 < 2e-3
+    assert {skip.node for skip in report.skipped} == {"n", "c", "e", "y"}
+    assert types(copy)["a"] == ir.DataType.FLOAT16
+
+
+@pytest.mark.parametrize("factor", [1e-6, 1e-9])
+def test_what_is_too_small_for_normal_numbers_stays_in_float(factor: float) -> None:
+    body = "(float[N,8] x) => (float[N,8] y) { a = MatMul(x, w)  b = Mul(a, c)  y = Neg(b) }"
+    made, given = model(body, w=floats(8, 8), c=np.array(factor, np.float32)), {"x": floats(2, 8)}
+    copy, report = narrowed(made, given)
+    assert {skip.node for skip in report.skipped} == {"b", "y"}
+    assert oracle.Oracle(made, [given]).compare(copy).rel_l2 < 2e-3
+
+
+def test_rows_of_a_bias_that_add_next_to_nothing_do_not_matter() -> None:
+    body = "(float[N,8] x) => (float[N,8] y) { a = MatMul(x, w)  y = Add(a, bias) }"
+    made = model(body, w=floats(8, 8), bias=1e-7 * floats(8))
+    assert not narrowed(made, {"x": floats(2, 8)})[1].skipped
+
+
 def test_nodes_and_weights_are_kept_by_name() -> None:
     made = block()
     copy, report = narrowed(made, feeds(), keep="^wq$|scores")
