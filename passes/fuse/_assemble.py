@@ -13,7 +13,7 @@ from optc import match
 from optc.newnode import Operand
 from optc.rewrite import Match, NearMiss
 
-from . import _bodies, _frame, _mask, _new, _operands, _products, _sink
+from . import _bodies, _frame, _gated, _mask, _new, _operands, _products, _sink
 from ._causal import is_causal
 from ._inside import inside
 from ._probabilities import Use
@@ -38,6 +38,10 @@ def fused(way: Way, softmax: ir.Node, use: Use, opset: int) -> Match:
     v = _frame.framed(weighing.values, whole, axes, "values")
     heads = _heads(q, k, v)
     events, safe = _settled(reading, use)
+    result = _result(use.product, axes, weighing.perm)
+    if (gate := _gated.behind(result.output, softmax)) is not None:
+        _gated.check_rows(events, safe)
+        result = _gated_result(result, gate, reading)
     sinks = _sinks(reading, use, events, q)
     mask = _mask.combine(events, reading.mask_kind or reading.kind)
     sizes = [*_new.dims(q)[:-1], _new.dims(k)[-2]]
@@ -59,7 +63,6 @@ def fused(way: Way, softmax: ir.Node, use: Use, opset: int) -> Match:
         sink=bool(sinks),
     )
     _check_types(form, heads)
-    result = _result(use.product, axes, weighing.perm)
     core = [way.product, *(step.node for step in way.steps), softmax, *use.nodes, use.product, *result.nodes]
     nodes = inside(core, [*queries.nodes, *keys.nodes, *heads.nodes])
     attributes = {"scale": scale, "causal": int(causal), "safe": int(safe)}
@@ -229,6 +232,15 @@ def _result(product: ir.Node, axes: Sequence[_frame.Dim], perm: tuple[int, ...] 
     inner = ir.Shape([*axes, *sizes[-2:]])
     _check_regrouping(output, inner, sizes)
     return _Result(output, after=lambda y: _new.reshape(_new.typed(y, output, inner), sizes))
+
+
+def _gated_result(result: _Result, gate: _gated.Gate, reading: Reading) -> _Result:
+    """The result behind ``gate``, whose sink takes part in the softmax that ``reading`` leads to."""
+    if reading.sink is not None or result.after is not None:
+        raise NearMiss("the attended values are gated, with another sink among the scores or another layout")
+    logits = _frame.term(gate.sink.logits, reading.frame, reading.axes, reading.q)
+    reading.sink = replace(gate.sink, logits=logits)
+    return _Result(gate.output, (*result.nodes, *gate.nodes))
 
 
 def _check_regrouping(output: ir.Value, inner: ir.Shape, sizes: Sequence[_frame.Dim]) -> None:

@@ -25,11 +25,12 @@ _LARGEST = 1 << 24  # elements of a constant that are looked at
 class Sink:
     """``logits`` [batch|1, heads|1, queries|1, 1] join the scores as their column ``column``, 0 or -1.
 
-    ``least`` is the smallest of them, None where they are not known when compiling.
+    ``least`` is the smallest of them, None where they are not known when compiling. ``column`` is None where
+    they take part without being written beside the scores.
     """
 
     logits: Operand
-    column: int
+    column: int | None
     least: float | None
 
 
@@ -38,10 +39,17 @@ def joined(concat: ir.Node, index: int, kind: ir.DataType) -> Sink:
     other = concat.inputs[1 - index]
     if other is None or other.dtype != kind or match.dim(other, -1) != 1:
         raise NearMiss("what is joined to the scores is not one column of their type")
-    column = -1 if index == 0 else 0
+    return of(other, -1 if index == 0 else 0)
+
+
+def of(other: ir.Value, column: int | None, *, widen: bool = False) -> Sink:
+    """The sink that ``other`` holds, once where it is repeated; ``widen`` adds an axis at its end."""
     array = match.constant(other)
     if array is not None and 0 < array.size <= _LARGEST:
-        return Sink(constant(_narrowed(array)), column, _least(array))
+        narrow = _narrowed(array)
+        return Sink(constant(narrow[..., None] if widen else narrow), column, _least(array))
+    if widen:
+        return Sink(_new.unsqueeze(other, len(_new.dims(other))), column, None)
     spread = match.producer(other, "Expand")
     source = other if spread is None or spread.inputs[0] is None else spread.inputs[0]
     known = match.constant(source)
