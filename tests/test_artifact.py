@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ import torch
 from small_artifact import OTHER, REPORT, X, files, make
 
 from optc import artifact as artifacts
+from optc import registry
 from optc.errors import UserError
+from optc.targets import cpu
 
 
 def test_it_shows_what_it_takes_gives_and_is_for() -> None:
@@ -116,3 +119,21 @@ def test_results_may_be_written_to() -> None:
         result[:] = 99
     assert x.tolist() == [5, 6]
     assert made.run({"x": x})["c"].tolist() == [1, 2]
+
+
+def test_a_machine_that_is_not_for_the_target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loading says so at once, before the runtime fails in its own words."""
+    make().save(tmp_path / "a")
+    gone = replace(cpu.TARGET, check_machine=lambda: "there is no such device")
+    monkeypatch.setattr(registry, "find_target", lambda _: gone)
+    with pytest.raises(UserError, match=r"the artifact is for the target 'cpu': there is no such device"):
+        artifacts.load(tmp_path / "a")
+
+
+def test_another_machine_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make().save(tmp_path / "a")
+    other = replace(cpu.TARGET, unlike=lambda _: ["it was tuned for another one"])
+    monkeypatch.setattr(registry, "find_target", lambda _: other)
+    with pytest.warns(UserWarning, match="tuned for another one; compile it again here"):
+        loaded = artifacts.load(tmp_path / "a")
+    np.testing.assert_array_equal(loaded(X, OTHER)[1], X - OTHER)

@@ -115,6 +115,13 @@ def test_i3_two_values_of_one_name() -> None:
     assert "I3" in rules(model)
 
 
+@pytest.mark.parametrize("name", ["", None])
+def test_i3_a_value_without_a_name(name: str | None) -> None:
+    model = chain()
+    node(model, "n2").outputs[0].name = name
+    assert "a value has no name" in [found.what for found in verify.check(model)]
+
+
 def test_i3_nodes_without_a_name_or_with_the_same() -> None:
     model = chain()
     node(model, "n2").name = "n1"
