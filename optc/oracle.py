@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 
 from optc.difference import Comparison, Difference, difference
@@ -61,6 +62,16 @@ class Oracle:
             self._expected = Spool(_run_all(model, self._samples))
         except ORT_ERRORS as error:
             self.skipped = Skipped(f"the captured model fails on the sample inputs: {_first_line(error)}")
+
+    def squares(self) -> dict[str, float]:
+        """By name of a float output, the sum of its squares in one sample, at the mean of the samples."""
+        sums: dict[str, float] = {}
+        for outputs in self._expected:
+            for name, value in outputs.items():
+                if isinstance(value, np.ndarray) and value.dtype.kind == "f":
+                    finite = value[np.isfinite(value)].astype(np.float64)
+                    sums[name] = sums.get(name, 0.0) + float(finite @ finite)
+        return {name: total / len(self._expected) for name, total in sums.items()}
 
     def compare(self, model: ir.Model) -> Difference | Skipped:
         """How far the outputs of ``model`` are from those of the captured model, pooled over the samples.

@@ -66,6 +66,13 @@ def test_outputs_that_cancelled_are_held_to_an_absolute_tolerance() -> None:
     assert difference(floats(0, 0), floats(5e-8, 0)).rel_l2 == math.inf
 
 
+def test_squares_of_an_output_are_those_of_one_sample() -> None:
+    model = parse("g (float[n] x) => (float[n] y, int64[n] k) { y = Neg(x)  k = Cast<to=7>(x) }")
+    samples = [{"x": np.float32([3, 4])}, {"x": np.float32([1, np.inf])}]
+    assert Oracle(model, samples).squares() == {"y": 13.0}
+    assert Oracle(model, []).squares() == {}
+
+
 def test_nan_and_infinity_in_the_same_places_are_equal() -> None:
     values = (1, math.nan, math.inf, -math.inf)
     assert difference(floats(*values), floats(*values)).exact

@@ -58,7 +58,7 @@ class Judge:
         if ctx.calibration is None:
             self._samples = [*self._samples, *(made for feeds in self._samples for made in shuffled(feeds))]
         self._oracle = oracle.Oracle(model, self._samples)
-        self._beyond = Beyond(model, self._samples, self._count, ctx, _LARGEST)
+        self._beyond = Beyond(model, self._samples, self._count, ctx, _LARGEST, self._oracle)
         self._padding = padded.find(model, self._samples) if self.judges else None
         self._before = None if ctx.metric is None else self._metric(model)
 
@@ -105,7 +105,7 @@ class Quick:
     def __init__(self, model: ir.Model, samples: Sequence[Feeds], count: int, ctx: Context) -> None:
         self._samples = spread(samples, count)
         self._oracle = oracle.Oracle(model, self._samples)
-        self._beyond = Beyond(model, spread(samples, _MOST), len(samples), ctx, count // 2)
+        self._beyond = Beyond(model, spread(samples, _MOST), len(samples), ctx, count // 2, self._oracle)
         self._padding = padded.find(model, self._samples)
 
     def __call__(self, model: ir.Model) -> float:
@@ -117,18 +117,33 @@ class Quick:
 
 
 class Beyond:
-    """The error on samples larger than all that calibration saw; of no account without calibration."""
+    """The error on samples larger than all that calibration saw; of no account without calibration.
 
-    def __init__(self, model: ir.Model, samples: Sequence[Feeds], seen: int, ctx: Context, most: int) -> None:
+    Args:
+        usual: what the model answers to samples of usual size.
+    """
+
+    def __init__(
+        self,
+        model: ir.Model,
+        samples: Sequence[Feeds],
+        seen: int,
+        ctx: Context,
+        most: int,
+        usual: oracle.Oracle,
+    ) -> None:
         self._stretched = stretched(samples if ctx.calibration else (), seen, most)
         self._oracle = oracle.Oracle(model, self._stretched.samples)
+        self._usual, self._larger = usual.squares(), self._oracle.squares()
 
     def added_to(self, error: float, model: ir.Model) -> float:
         """The error of data to which such samples belong."""
         found = self._oracle.compare(model)
         if isinstance(found, oracle.Skipped):
             return error
-        return self._stretched.with_those_beyond(error, found.rel_l2)
+        usual, larger = (squares.get(found.output, 0.0) for squares in (self._usual, self._larger))
+        weight = larger / usual if 0.0 < usual < math.inf and larger < math.inf else 1.0
+        return self._stretched.with_those_beyond(error, found.rel_l2, weight)
 
 
 def shuffled(feeds: Feeds) -> Sequence[Feeds]:

@@ -36,9 +36,15 @@ class Stretched:
     samples: Sequence[Feeds]
     share: float
 
-    def with_those_beyond(self, error: float, beyond: float) -> float:
-        """The error that data has to which samples like these belong, from that of all others."""
-        return math.sqrt(error**2 + max(beyond**2 - error**2, 0.0) * self.share)
+    def with_those_beyond(self, error: float, beyond: float, weight: float = 1.0) -> float:
+        """The error that data has to which samples like these belong, from that of all others.
+
+        Args:
+            weight: the squares of what the model answers to one of these, over those of a usual sample; a
+                pooled error counts samples by that.
+        """
+        share = self.share * weight / (1 - self.share + self.share * weight)
+        return math.sqrt(error**2 + max(beyond**2 - error**2, 0.0) * share)
 
 
 def stretched(samples: Sequence[Feeds], seen: int, most: int) -> Stretched:
