@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import onnx_ir as ir
-from onnx_ir.passes.common import CommonSubexpressionEliminationPass
 
 from optc import registry, rewrite
 from optc.analysis import shapes
 from optc.errors import UserError
 from optc.passbase import Context, Pass, Report, option
+
+from ._shared import merge_equal_nodes
 
 
 def patterns() -> list[rewrite.Pattern]:
@@ -40,7 +41,7 @@ class Fuse(Pass):
         shapes.infer(model)
         done = rewrite.apply(self._chosen(), model, ctx.trail)
         if done.matched:
-            CommonSubexpressionEliminationPass()(model)  # layers share what was made of one mask or one table
+            merge_equal_nodes(model)
         return Report(bool(done.matched), dict(done.matched), tuple(done.skipped))
 
     def _chosen(self) -> list[rewrite.Pattern]:

@@ -27,7 +27,7 @@ def merge_equal_nodes(editor: Editor) -> int:
     for graph in list(editor.model.graphs()):
         seen: dict[Hashable, ir.Node] = {}
         for node in list(graph):
-            key = _key(node)
+            key = key_of(node) if node.inputs else None
             if key is None or node.graph is None:
                 continue
             if not editor.trail.open:
@@ -43,9 +43,9 @@ def merge_equal_nodes(editor: Editor) -> int:
     return merged
 
 
-def _key(node: ir.Node) -> Hashable | None:
+def key_of(node: ir.Node) -> Hashable | None:
     """What two nodes share exactly when they compute the same; None for a node that must stay alone."""
-    if node.domain not in _DOMAINS or not is_pure(node) or not node.inputs or node.op_type == "Identity":
+    if node.domain not in _DOMAINS or not is_pure(node) or node.op_type == "Identity":
         return None  # an Identity that is left has a reason: it names an output
     attributes = []
     for name in sorted(node.attributes):
