@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +19,7 @@ from optc.errors import OptcError, UserError
 _ClickError: type[Exception] = next(t for t in typer.BadParameter.__mro__ if t.__name__ == "ClickException")
 
 _INTERRUPTED, _STOPPED = 130, "optc: interrupted; nothing was written\n"
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def show(data: Any, as_json: bool, rendered: Callable[[], Any]) -> None:
@@ -61,6 +64,9 @@ def exit_code(command: Callable[[], Any], as_json: bool) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            _complain(_full(error), as_json, "error")
+            return 2
         if os.environ.get("OPTC_DEBUG") or not isinstance(error, OptcError):
             traceback.print_exc()
         _complain(error, as_json, "internal error")
@@ -69,6 +75,12 @@ def exit_code(command: Callable[[], Any], as_json: bool) -> int:
             "the versions from `pip freeze`,\n  and the full trace (set OPTC_DEBUG=1).\n"
         )
         return 1
+
+
+def _full(error: OSError) -> UserError:
+    """What is written to on purpose says so itself; what is left is what weights lie in for the while."""
+    what, where = f"a temporary file cannot be written: {error.strerror}", tempfile.gettempdir()
+    return UserError(what, where=where, hint="make room there, or set TMPDIR to a folder with more")
 
 
 def _misused(error: Any, as_json: bool) -> int:

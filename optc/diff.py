@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from optc import oracle
 from optc.analysis.blocks import find_blocks
+from optc.capture.feeds import checked
 from optc.diff_view import render
 from optc.errors import UserError
 from optc.inspect import op_histogram, parameters
@@ -28,7 +29,7 @@ def diff_data(a: ir.Model, b: ir.Model, feeds: Mapping[str, Any] | None = None) 
             by name or else by place.
 
     Raises:
-        UserError: the feeds are not inputs of both models.
+        UserError: the feeds are not inputs of both models, or do not fit one of them.
     """
     lines_a, lines_b = listing(a).splitlines(), listing(b).splitlines()
     found = {
@@ -133,13 +134,21 @@ def _change(name: str, a: ir.TensorProtocol, b: ir.TensorProtocol) -> dict[str, 
 
 
 def _outputs(a: ir.Model, b: ir.Model, feeds: Mapping[str, Any]) -> dict[str, Any]:
-    for label, model in (("first", a), ("second", b)):
-        names = [value.name or "" for value in model.graph.inputs]
-        unknown = sorted(set(feeds) - set(names))
-        if unknown:
-            hint = f"its inputs are {', '.join(names)}"
-            raise UserError(f"the {label} model has no input named {unknown[0]!r}", hint=hint)
+    first, second = (_fed(label, model, feeds) for label, model in (("first", a), ("second", b)))
     renamed = _renamed(a.graph.outputs, b.graph.outputs)
-    second = {renamed.get(name, name): value for name, value in oracle.run(b, feeds).items()}
-    found = oracle.difference(oracle.run(a, feeds), second)
+    theirs = {renamed.get(name, name): value for name, value in oracle.run(b, second).items()}
+    found = oracle.difference(oracle.run(a, first), theirs)
     return {**asdict(found), "exact": found.exact}
+
+
+def _fed(label: str, model: ir.Model, feeds: Mapping[str, Any]) -> dict[str, Any]:
+    """The feeds as inputs of the model, or a UserError that says which of the two they do not fit."""
+    names = [value.name or "" for value in model.graph.inputs]
+    unknown = sorted(set(feeds) - set(names))
+    if unknown:
+        hint = f"its inputs are {', '.join(names)}"
+        raise UserError(f"the {label} model has no input named {unknown[0]!r}", hint=hint)
+    try:
+        return checked(model, feeds)
+    except UserError as error:
+        raise UserError(error.what, where=f"{error.where} of the {label} model", hint=error.hint) from None

@@ -90,4 +90,7 @@ def _attribute_complaint(node: ir.Node, schema: opschema.OpSchema) -> str | None
         wanted = schema.attributes[name][0]
         if wanted not in (ir.AttributeType.UNDEFINED, attribute.type):
             return f"attribute {name!r} of {node.op_type} is {attribute.type.name}, not {wanted.name}"
+    values = [name for name in node.attributes if not name.startswith("_")]
+    if node.op_type == "Constant" and node.domain == "" and len(values) != 1:
+        return f"Constant holds one value, not {', '.join(map(repr, values)) or 'none'}"
     return None

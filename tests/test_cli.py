@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import subprocess
 import sys
 from importlib.metadata import version
@@ -333,6 +335,26 @@ def test_a_changed_file_is_noticed(model: Path, tmp_path: Path, capsys: pytest.C
         == 2
     )
     assert "sha256" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EFBIG])
+def test_a_full_disk_under_temporary_files(
+    number: int,
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Weights lie in one while a session is opened."""
+
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("optc.oracle.open_session", full)
+    assert run_command(["compile", str(model), "-o", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert os.strerror(number) in error and "TMPDIR" in error and "Traceback" not in error
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_internal_error_says_how_to_report_it(

@@ -106,6 +106,13 @@ def test_added_functions_are_listed() -> None:
     assert "functions added: 1" in text(data)
 
 
+@pytest.mark.parametrize("feeds", [{}, {"x": FEEDS["x"].astype(np.int64)}, {"x": FEEDS["x"][0]}])
+def test_feeds_that_do_not_fit_are_a_user_error(feeds: dict[str, np.ndarray]) -> None:
+    with pytest.raises(UserError) as caught:
+        diff_data(model(), model(), feeds)
+    assert caught.value.where == "input x of the first model"
+
+
 def test_feeds_that_are_no_input_name_the_model_and_its_inputs() -> None:
     with pytest.raises(UserError, match="the first model has no input named 'z'") as error:
         diff_data(model(), model(), {"z": FEEDS["x"]})

@@ -259,6 +259,11 @@ CASES: dict[str, tuple[Callable[[], onnx.ModelProto], tuple[str, ...]]] = {
     "attribute of another type": (wrong_attribute_type, ("'soft'", "'axis'", "STRING")),
     "attribute of no type": (untyped_attribute, ("'soft'", "'axis'", "UNDEFINED")),
     "missing attribute": (lambda: model(Node("Concat", ["x", "x"], ["y"], name="cat")), ("'cat'", "'axis'")),
+    "constant of two values": (
+        lambda: model(Node("Constant", [], ["y"], name="c", value_float=1.0, value_int=3)),
+        ("'c'", "'value_float', 'value_int'"),
+    ),
+    "constant without a value": (lambda: model(Node("Constant", [], ["y"], name="c")), ("'c'", "none")),
     "functions that call each other": (recursive, ("calls itself",)),
     "function calls that expand without bound": (billion_calls, ("expand", "local::f")),
     "sparse tensor that is a bomb": (lambda: sparse([1 << 20, 1 << 20], [3]), ("'w'", "too much")),
