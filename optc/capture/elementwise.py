@@ -77,7 +77,10 @@ def silu(self: Any) -> Any:
 
 
 def pow_scalar(self: Any, exponent: float) -> Any:
-    """A root is a root, as in torch: of -inf it is NaN."""
+    """A root is a root, as in torch: of -inf it is NaN. Whole powers of booleans are int64."""
+    if self.dtype == ir.DataType.BOOL and isinstance(exponent, int):
+        self = op.Cast(self, to=ir.DataType.INT64)
+        self.dtype = ir.DataType.INT64
     if exponent == 0.5 and self.dtype.is_floating_point():
         return op.Sqrt(self)
     return _core.aten_pow_tensor_scalar(self, exponent)

@@ -1,4 +1,4 @@
-"""Reductions of what is scattered to the same place, where the stock translation is wrong."""
+"""What is scattered, and its reductions where several go to one place."""
 
 from __future__ import annotations
 
@@ -9,9 +9,19 @@ import torch
 from onnxscript import opset18 as op
 from onnxscript.function_libs.torch_lib.ops import core as _core
 
-from .literals import number
+from .literals import ints, number
 
 _WORST = {"amax": float("-inf"), "amin": float("inf")}
+
+
+def scatter(self: Any, dim: int, index: Any, src: Any) -> Any:
+    """As many elements of ``src`` as there are in ``index``; ONNX wants just these."""
+    return _core.aten_scatter_src(self, dim, index, _as_many(src, index))
+
+
+def scatter_add(self: Any, dim: int, index: Any, src: Any) -> Any:
+    """The same, added up."""
+    return _core.aten_scatter_add(self, dim, index, _as_many(src, index))
 
 
 def scatter_reduce(self: Any, dim: int, index: Any, src: Any, reduce: str, include_self: bool = True) -> Any:
@@ -19,7 +29,7 @@ def scatter_reduce(self: Any, dim: int, index: Any, src: Any, reduce: str, inclu
 
     The stock translation takes the last element for the mean, and the lowest finite number for -inf.
     """
-    floats = self.dtype.is_floating_point()
+    src, floats = _as_many(src, index), self.dtype.is_floating_point()
     if self.shape and floats and reduce == "mean":
         return _mean(self, dim, index, src, include_self)
     if self.shape and floats and reduce in _WORST and not include_self:
@@ -40,6 +50,15 @@ def _mean(self: Any, dim: int, index: Any, src: Any, include_self: bool) -> Any:
     return op.Div(total, count)
 
 
+def _as_many(src: Any, index: Any) -> Any:
+    """The leading part of ``src`` along each axis that has the shape of ``index``."""
+    if not src.shape or list(src.shape) == list(index.shape):
+        return src
+    part: Any = op.Slice(src, ints(*(0 for _ in src.shape)), op.Shape(index))
+    part.dtype, part.shape = src.dtype, index.shape
+    return part
+
+
 def _put(onto: Any, dim: int, index: Any, values: Any, reduction: str) -> Any:
     return op.ScatterElements(onto, index, values, axis=dim, reduction=reduction)
 
@@ -48,4 +67,9 @@ def _filled(value: float, like: Any) -> Any:
     return op.Expand(number(value, like), op.Shape(like))
 
 
-TABLE: dict[Callable[..., Any], Callable[..., Any]] = {torch.ops.aten.scatter_reduce.two: scatter_reduce}
+_aten = torch.ops.aten
+TABLE: dict[Callable[..., Any], Callable[..., Any]] = {
+    _aten.scatter.src: scatter,
+    _aten.scatter_add.default: scatter_add,
+    _aten.scatter_reduce.two: scatter_reduce,
+}

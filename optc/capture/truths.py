@@ -1,4 +1,4 @@
-"""Whether any or all of something is true; choices between booleans, which ONNX Runtime has no kernel for."""
+"""Whether any or all of something is true; sums of and choices between booleans, which have no kernel."""
 
 from __future__ import annotations
 
@@ -40,6 +40,13 @@ def masked_fill(self: Any, mask: Any, value: Any) -> Any:
     return where(mask, _as_bool(value) if isinstance(value, ir.Value) else bool(value), self)
 
 
+def add(self: Any, other: Any, alpha: float = 1.0) -> Any:
+    """Of booleans, whether one of them is true."""
+    if not (_is_bool(self) and _is_bool(other)):
+        return _core.aten_add(self, other, alpha)
+    return op.Or(self, _tensor(other)) if alpha else self
+
+
 def _any(truth: Any, rank: int, dim: int | Sequence[int] | None, keepdim: bool) -> Any:
     """A sum of ones, because the largest of nothing would be the lowest number, and that is true."""
     axes = [dim] if isinstance(dim, int) else list(dim or ())
@@ -68,6 +75,8 @@ def _tensor(given: Any) -> Any:
 
 _aten = torch.ops.aten
 TABLE: dict[Callable[..., Any], Callable[..., Any]] = {
+    _aten.add.Tensor: add,
+    _aten.add.Scalar: add,
     _aten.any.default: any_of,
     _aten.any.dim: any_of,
     _aten.any.dims: any_of,

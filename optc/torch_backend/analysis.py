@@ -27,7 +27,7 @@ class Analysis(fx.Interpreter):
         written: storages that were changed in place.
         writers: nodes that changed something in place.
         trains: a batch norm in training mode, or None.
-        random: the first operator that draws random numbers, or None.
+        random: the first node that draws random numbers, or None.
         narrowest: the float type with the fewest digits that any operator gave, or None.
 
     Raises:
@@ -40,6 +40,7 @@ class Analysis(fx.Interpreter):
         self.storages: dict[fx.Node, int] = {}
         self.geometries: dict[fx.Node, Geometry] = {}
         self.writers: set[fx.Node] = set()
+        self.random: fx.Node | None = None
         self._watch = _Watch()
         mode = FakeTensorMode(allow_non_fake_inputs=True, shape_env=ShapeEnv())
         fakes = [_fake(mode, value) for value in arguments]
@@ -54,7 +55,6 @@ class Analysis(fx.Interpreter):
                 raise
             raise Unsupported(reason_of(error)) from error
         self.written = self._watch.written
-        self.random = self._watch.random
         self.trains = self._watch.trains
         self.narrowest = self._watch.narrowest
 
@@ -65,6 +65,8 @@ class Analysis(fx.Interpreter):
         self.values[n] = value
         if self._watch.wrote:
             self.writers.add(n)
+        if self._watch.draws and self.random is None:
+            self.random = n
         if isinstance(value, torch.Tensor):
             self.storages[n] = storage_of(value)
             self.geometries[n] = geometry_of(value)
@@ -99,7 +101,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.calls_operator = False
         self.wrote = False
         self.written: set[int] = set()
-        self.random: str | None = None
+        self.draws = False
         self.trains: str | None = None
         self.narrowest: torch.dtype | None = None
 
@@ -113,8 +115,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if not isinstance(func, torch._ops.OpOverload):
             return result  # a higher-order operator: what it calls comes by here as well
         self._note_writes(func, args, kwargs)
-        if self.random is None and _draws(func, args, kwargs):
-            self.random = str(func)
+        self.draws = self.draws or _draws(func, args, kwargs)
         for tensor in _pytree.tree_leaves(result):
             if isinstance(tensor, torch.Tensor) and tensor.dtype in _DIGITS:
                 least = min(self.narrowest or tensor.dtype, tensor.dtype, key=_DIGITS.__getitem__)

@@ -23,7 +23,7 @@ def disagreement(
     Args:
         expected: the results of eager mode.
         digits: the narrowest float type in the graph; None if there are no floats.
-        allowed: instead of what rounding explains, for a lossy pipeline.
+        allowed: where that is more than rounding explains: for a lossy pipeline.
     """
     for place, (left, right) in enumerate(zip(expected, actual, strict=True)):
         if isinstance(left, torch.Tensor) != isinstance(right, torch.Tensor):
@@ -57,5 +57,5 @@ def _difference(
     scale = max(float(a.norm()), _SMALL_RMS * math.sqrt(a.numel()))
     error = float((a - b).norm()) / scale if a.numel() else 0.0
     own = TOLERANCE.get(str(left.dtype).removeprefix("torch."), 1e-1)
-    limit = allowed if allowed is not None else max(own, TOLERANCE.get(digits or "", 0.0))
+    limit = max(own, TOLERANCE.get(digits or "", 0.0), allowed or 0.0)
     return f"has a relative error of {error:.2g} against eager mode" if error > limit else None

@@ -64,8 +64,9 @@ class Compiled:
         try:
             result = self._checked(variant, arguments) if variant.unchecked else variant.answer(arguments)
         except Unsupported as error:
+            result = self._eager(arguments)  # where eager mode fails too, the caller is wrong, not the graph
             self._fall_back(str(error))
-            return self._eager(arguments)
+            return result
         variant.calls += 1
         if variant.executable is not None:
             COUNTERS.add("artifact_calls")

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from optc import checks
 from optc.errors import UserError
 
 
@@ -48,8 +49,15 @@ class Options:
                 what = f"the option {name!r} cannot be {value!r}"
                 raise UserError(what, where=_WHERE, hint=f"give {_spelled(_TYPES[name])}")
         options = cls(**(given or {}))
-        if options.threads is not None and options.threads < 1:
-            raise UserError("the option 'threads' is less than 1", where=_WHERE, hint="give 1 or more")
+        try:
+            checks.numbers(
+                seed=options.seed,
+                threads=options.threads,
+                gate_seconds=options.gate_seconds,
+                max_error=options.max_error,
+            )
+        except UserError as error:
+            raise UserError(error.what, where=_WHERE, hint=error.hint) from None
         return options
 
     def check_pipeline(self) -> None:

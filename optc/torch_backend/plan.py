@@ -63,10 +63,9 @@ def make_plan(graph: Graph, analysis: Analysis) -> Plan:
         Unsupported: no plan gives what eager mode gives.
     """
     if analysis.random is not None:
-        hint = "; call eval() on the model" if "dropout" in analysis.random else ""
-        raise Unsupported(
-            f"{analysis.random} draws random numbers, and those of torch cannot be repeated{hint}"
-        )
+        what = describe(analysis.random)
+        hint = "; call eval() on the model" if "dropout" in what.partition(" (")[0] else ""
+        raise Unsupported(f"{what} draws random numbers, and those of torch cannot be repeated{hint}")
     if analysis.trains is not None:
         raise Unsupported(f"{analysis.trains} is in training mode; call eval() on the model")
     for node in graph.module.graph.nodes:

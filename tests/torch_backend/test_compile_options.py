@@ -17,7 +17,11 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"levle": 1}, "did you mean 'level'"),
     ({"level": "1"}, "a whole number"),
     ({"level": True}, "a whole number"),
-    ({"threads": 0}, "less than 1"),
+    ({"threads": 0}, "out of range"),
+    ({"seed": -5}, "out of range"),
+    ({"gate_seconds": -1.0}, "out of range"),
+    ({"max_error": -1.0}, "out of range"),
+    ({"max_error": float("nan")}, "out of range"),
     ({"gate": 1}, "True or False"),
     ({"max_error": "small"}, "a number"),
     ({"target_options": ["x"]}, "a dict"),
@@ -59,6 +63,10 @@ def test_modes() -> None:
 )
 def test_options_that_work(options: dict[str, Any]) -> None:
     captured(nn.Linear(4, 2), (X,), options=options)
+
+
+def test_an_error_of_0_leaves_room_for_rounding() -> None:
+    captured(lambda x: (x @ x.mT).softmax(-1), (X,), options={"level": 2, "max_error": 0.0})
 
 
 def test_what_decides_on_the_executable_is_in_its_key() -> None:

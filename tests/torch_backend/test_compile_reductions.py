@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -62,6 +63,27 @@ def test_several_are_scattered_to_one_place(reduce: str, kept: bool) -> None:
 
     source = torch.randn(3, 4)
     captured(scattered, (X[0], source), (X[1], source - 5), (X[1], torch.full_like(source, -INF)))
+
+
+@pytest.mark.parametrize("dynamic", [None, True])
+def test_of_more_than_has_places_the_first_are_scattered(dynamic: bool | None) -> None:
+    index, given = torch.tensor([[2, 0], [1, 1]]), torch.arange(12.0).reshape(3, 4)
+
+    def function(x: Any, index: Any, src: Any) -> Any:
+        placed = x.scatter(1, index, src), x.scatter_add(0, index % 2, src)
+        return *placed, x.scatter_reduce(1, index, src, "amax", include_self=False)
+
+    captured(function, (torch.zeros(2, 3), index, given), dynamic=dynamic)
+
+
+def test_booleans_are_added_and_raised_to_powers() -> None:
+    """A sum of them is whether one is true, a power is a whole number."""
+    truths, others = torch.tensor([True, True, False, False]), torch.tensor([True, False, True, False])
+
+    def function(a: Any, b: Any) -> Any:
+        return a + b, a + True, torch.add(a, b, alpha=0), a * b, a**2, torch.square(b)
+
+    captured(function, (truths, others))
 
 
 def test_traces_beside_infinities() -> None:

@@ -208,6 +208,27 @@ def test_a_runtime_that_fails_leaves_the_call_to_eager_mode(
     assert (found.fallbacks, found.eager_calls) == (1, 1)
 
 
+def test_what_fails_in_eager_mode_too_says_nothing_about_the_graph() -> None:
+    """A wrong call among right ones, as a server may see it."""
+    table = nn.Embedding(10, 4)
+    compiled, right = torch.compile(table, backend="optc"), torch.tensor([1, 2])
+    with torch.no_grad():
+        same(compiled(right), table(right))
+        with pytest.raises(IndexError, match="out of range"):
+            compiled(torch.tensor([1, 10]))
+        same(compiled(right), table(right))
+    assert (stats().artifact_calls, stats().fallbacks) == (2, 0)
+
+
+def test_dropout_is_named_with_what_to_do() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5))
+    with (
+        torch.no_grad(),
+        pytest.warns(FallbackWarning, match=r"dropout .*draws .*call eval\(\) on the model"),
+    ):
+        torch.compile(model, backend="optc")(X)
+
+
 def test_gradients_are_refused() -> None:
     model = nn.Linear(4, 2)
     compiled = torch.compile(model, backend="optc")
