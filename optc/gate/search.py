@@ -256,4 +256,4 @@ def reason(found: Ratio) -> str:
         return "it costs time"
     if found.high < 1.0:
         return "it saves time"
-    return "no difference beyond noise"
+    return "no difference beyond noise" if found.interval else "too few sessions to tell it from noise"

@@ -11,7 +11,8 @@ from typing import Any
 _WIDTH, _ROW = 420, 22
 _LABEL = 130  # left of the bars
 _VALUE = 74  # right of them
-_NAMED = 4  # points of the roofline that have their name beside them
+_NAMED = 4  # points of the roofline that have their name beside them, where there is room
+_LETTER, _LINE = 6.5, 12.0  # of names: how wide a letter is at most, and how high a line
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,8 @@ def roofline(title: str, machine: Mapping[str, float], ops: Sequence[Mapping[str
     ]
     low_x = min(0.05, *(x for _, x, _, _ in points))
     high_x = max(8 * peak / stream, *(1.5 * x for _, x, _, _ in points))
-    low_y, high_y = min(0.5 * stream * low_x, *(y / 2 for _, _, y, _ in points)), 2 * peak
+    low_y = min(0.5 * stream * low_x, *(y / 2 for _, _, y, _ in points))
+    high_y = max(2 * peak, *(4 * y for _, _, y, _ in points))  # room for a name above the highest
     width, height, left = _WIDTH, 250, 44
     x = _log_axis(low_x, high_x, left, width - 8)
     y = _log_axis(low_y, high_y, height - 26, 8)
@@ -76,7 +78,6 @@ def roofline(title: str, machine: Mapping[str, float], ops: Sequence[Mapping[str
     path = [(low_x, stream * low_x), (ridge, peak), (high_x, peak)]
     line = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in path)
     parts.append(f'<polyline class="roof" points="{line}"/>')
-    parts.append(_text(x(ridge) - 8, y(peak) + 4, f"{peak:.0f} GFLOP/s", anchor="end", soft=True))
     slowest = max(ms for *_, ms in points)
     points.sort(key=lambda point: -point[3])
     for name, a, b, ms in points:
@@ -84,9 +85,25 @@ def roofline(title: str, machine: Mapping[str, float], ops: Sequence[Mapping[str
         tip = f"<title>{escape(name)}: {ms:.3f} ms, {b:.1f} GFLOP/s, {a:.2f} FLOP per byte</title>"
         place = f'cx="{x(a):.1f}" cy="{y(b):.1f}" r="{radius:.1f}"'
         parts.append(f'<circle class="after" opacity=".75" {place}>{tip}</circle>')
+    note = f"{peak:.0f} GFLOP/s"
+    parts.append(_text(width - 8, y(peak) - 5, note, anchor="end", soft=True))
+    taken = [(width - 8 - _LETTER * len(note), width - 8.0, y(peak) - 5)]
     for name, a, b, _ in points[:_NAMED]:
-        parts.append(_text(x(a), y(b) - 12, name.rpartition(".")[2], anchor="middle"))
+        short = name.rpartition(".")[2]
+        half = _LETTER * len(short) / 2
+        middle = min(max(x(a), left + half), width - 8 - half)
+        for down in (y(b) - 12, y(b) + 20):  # above its point, or below it
+            box = (middle - half, middle + half, down)
+            if down < height - 26 and not any(_overlap(box, other) for other in taken):
+                parts.append(_text(middle, down, short, anchor="middle"))
+                taken.append(box)
+                break
     return _figure(title, parts, height)
+
+
+def _overlap(a: tuple[float, float, float], b: tuple[float, float, float]) -> bool:
+    """Whether two lines of text, each from where to where and how far down, touch."""
+    return a[0] < b[1] and b[0] < a[1] and abs(a[2] - b[2]) < _LINE
 
 
 def tradeoff(
