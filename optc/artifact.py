@@ -8,6 +8,7 @@ import shutil
 import tempfile
 import threading
 import warnings
+import weakref
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -42,7 +43,6 @@ class Artifact:
         self.signature = Signature.from_json(manifest.signature)
         self._target, self._model = target, model
         self._directory: Path | None = None
-        self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._program: Program | None = None
         self._lock = threading.Lock()
 
@@ -204,8 +204,9 @@ class Artifact:
         """Where the program lies; an artifact that was not loaded from a directory gets a temporary one."""
         if self._directory is None:
             assert self._model is not None
-            self._temporary = tempfile.TemporaryDirectory(prefix="optc-")  # goes when the artifact does
-            self._directory = Path(self._temporary.name)
+            folder = tempfile.mkdtemp(prefix="optc-")
+            weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+            self._directory = Path(folder)
             self._target.emit(self._model, self._directory, self.manifest.options)
         return self._directory
 

@@ -28,6 +28,7 @@ class WeightFile:
     def __init__(self) -> None:
         self._scratch = Scratch()
         self._file = (self._scratch.path / _NAME).open("wb")
+        weakref.finalize(self, self._file.close)
         self._end = 0
         self._by_tensor: dict[int, tuple[weakref.ref[ir.TensorProtocol], int]] = {}
         self._by_content: dict[bytes, int] = {}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -137,3 +139,15 @@ def test_another_machine_is_a_warning(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.warns(UserWarning, match="tuned for another one; compile it again here"):
         loaded = artifacts.load(tmp_path / "a")
     np.testing.assert_array_equal(loaded(X, OTHER)[1], X - OTHER)
+
+
+def test_its_temporary_folder_goes_with_it_without_a_warning() -> None:
+    artifact = make()
+    artifact(X, OTHER)
+    folder = artifact._files()
+    assert folder.is_dir()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        del artifact
+        gc.collect()
+    assert not folder.exists() and not [w for w in caught if w.category is ResourceWarning]
