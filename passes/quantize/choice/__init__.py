@@ -8,6 +8,7 @@ anew with what was learned.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -26,6 +27,7 @@ __all__ = ["Scheme", "within"]
 
 _ATTEMPTS = 4  # quantized models that are held against the limit, besides that with all sites
 _SLACK = 0.95  # of what would just fit
+_SMALLER = 0.7  # times what did not fit, less each time: the error may hardly fall with the number of sites
 _UNUSED = 0.8  # of the limit: below, what is left may take in more sites
 _LEAST_GAIN = 1e-9  # seconds, of a site that was not timed: it is taken where its error costs nothing
 _FEWER_BITS = 2  # the place of that among the options of a group
@@ -120,21 +122,30 @@ class _Search:
     def run(self) -> Report:
         """Adopts the best model that was found, if there is one."""
         budget, best = self._first_budget(), None
+        failed: list[Sequence[int]] = []
         for _ in self._ctx.progress(range(_ATTEMPTS), "choice of sites"):
             chosen = self._choose(budget)
-            if not any(chosen) or (best is not None and self._gain(chosen) <= self._gain(best.chosen)):
+            if not any(chosen) or chosen in failed:
+                break
+            if best is not None and self._gain(chosen) <= self._gain(best.chosen):
                 break
             tried = self._try(chosen)
             if not self._judge.allows(tried.found):
                 if best is not None:
                     break
-                budget *= min(self._room(tried.found), 0.7)
+                failed.append(chosen)
+                budget *= min(self._room(tried.found), _SMALLER ** len(failed))
+                budget = max(budget, self._cheapest())
                 continue
             best = tried
             if tried.found.expected > _UNUSED * (self._ctx.max_error or 0.0):
                 break
             budget *= self._room(tried.found)
         return self._nothing() if best is None else self._adopted(best)
+
+    def _cheapest(self) -> float:
+        """The squared error of the site that makes the least: a budget below takes none."""
+        return min((ways[1].cost for ways in self._options if ways[1].cost < math.inf), default=0.0)
 
     def _first_budget(self) -> float:
         """The sum of squared errors that should just fit, from how that of all sites compares with theirs."""

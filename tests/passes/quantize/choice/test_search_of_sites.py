@@ -65,3 +65,16 @@ def test_an_attempt_that_just_misses_is_followed_by_a_clearly_smaller_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert tried([0.15, 0.101, 0.09], monkeypatch) == [6, 2, 1]
+
+
+def test_where_the_error_hardly_falls_with_fewer_sites_the_search_still_ends_with_a_few(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert tried([0.104, 0.104, 0.104, 0.09], monkeypatch) == [6, 5, 3, 1]
+
+
+@pytest.mark.parametrize("last", [0.09, 0.3])
+def test_the_last_attempt_has_a_single_site_and_none_is_made_twice(
+    last: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert tried([0.15, 0.3, last], monkeypatch) == [6, 2, 1]
