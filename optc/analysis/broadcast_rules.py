@@ -91,15 +91,17 @@ def _merged(symbols: Sequence[ir.SymbolicDim]) -> ir.SymbolicDim | None:
     """What the symbols broadcast to, or None where that depends on their values."""
     merged = symbols[0]
     for other in symbols[1:]:
-        if _same(merged, other) or _caps(merged, other):
-            merged = other if _caps(merged, other) else merged
-        elif not _caps(other, merged):
+        if _same(merged, other) or caps(merged, other):
+            merged = other if caps(merged, other) else merged
+        elif not caps(other, merged):
             return None
     return merged
 
 
-def _caps(capped: ir.SymbolicDim, dim: ir.SymbolicDim) -> bool:
+def caps(capped: Dim, dim: Dim) -> bool:
     """Whether ``capped`` is ``Min(n, dim)`` with n > 1 (a slice of a table): they broadcast to ``dim``."""
+    if isinstance(capped, int) or isinstance(dim, int):
+        return False
     match = re.fullmatch(r"Min\((\d+), (.+)\)", capped.value or "")
     return match is not None and int(match[1]) > 1 and match[2] == dim.value
 

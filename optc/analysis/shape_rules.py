@@ -20,6 +20,7 @@ from optc.analysis import (
     broadcast_rules,
     contrib_rules,
     control_rules,
+    extents,
     pool_rules,
     quantized_rules,
     shape_values,
@@ -68,6 +69,7 @@ def _tidy(library: Rule) -> Rule:
             known = ctx.get_symbolic_value(output)
             if known is not None and any(_is_number(element) for element in known):
                 ctx.set_symbolic_value(output, [_number(element) for element in known])
+        extents.note(ctx, node)
 
     return rule
 

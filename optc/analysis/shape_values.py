@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 import onnx_ir as ir
 from onnx_shape_inference import ShapeInferenceContext, broadcast_shapes
 
+from optc.analysis import extents
+
 Rule = Callable[[ShapeInferenceContext, ir.Node], None]
 Elements = list[int | ir.SymbolicDim]
 
@@ -84,7 +86,7 @@ def _div(library: Rule) -> Rule:
         if a is None or b is None or a.dtype is None or a.dtype.is_integer():
             library(ctx, node)
             pairs = _pairs(ctx, a, b)
-            quotients = [_quotient(ctx, *pair) for pair in pairs or ()]
+            quotients = [_quotient(ctx, node, *pair) for pair in pairs or ()]
             if ctx.get_symbolic_value(node.outputs[0]) is None and quotients and None not in quotients:
                 ctx.set_symbolic_value(node.outputs[0], quotients)
             return
@@ -94,17 +96,22 @@ def _div(library: Rule) -> Rule:
 
 
 def _quotient(
-    ctx: ShapeInferenceContext, a: int | ir.SymbolicDim, b: int | ir.SymbolicDim
+    ctx: ShapeInferenceContext, node: ir.Node, a: int | ir.SymbolicDim, b: int | ir.SymbolicDim
 ) -> int | ir.SymbolicDim | None:
-    """``a / b`` where nothing is left over, whatever the sizes are."""
+    """``a / b`` where it is known that ``a`` is not negative: `Div` cuts towards 0, dims are rounded down.
+
+    That is so where nothing is left over, and where a tensor is as long as that.
+    """
     if isinstance(b, ir.SymbolicDim) or b <= 0:
         return None
     if isinstance(a, int):
         return a // b if a >= 0 else None
-    quotient = a // b if _is_extent(ctx, a) else None
-    if isinstance(quotient, ir.SymbolicDim) and not _is_extent(ctx, quotient):
+    quotient = a // b
+    if not isinstance(quotient, ir.SymbolicDim):
         return None
-    return quotient
+    if _is_extent(ctx, a) and _is_extent(ctx, quotient):
+        return quotient
+    return extents.bounded(ctx, node, quotient)
 
 
 def _cast(library: Rule) -> Rule:

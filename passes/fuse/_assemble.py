@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from optc import match
+from optc.analysis.broadcast_rules import caps
 from optc.newnode import Operand
 from optc.rewrite import Match, NearMiss
 
@@ -188,7 +189,7 @@ def _check_mask(mask: Operand | None, scores: Sequence[_frame.Dim]) -> None:
     if len(sizes) > len(scores):
         raise NearMiss("a mask has more axes than the scores")
     for size, score in zip(reversed(sizes), reversed(scores), strict=False):
-        if size != 1 and not _frame.same([size], [score]):
+        if not _frame.fits(size, score) and not caps(size, score):
             raise NearMiss(f"a mask of {size} is not known to fit scores of {score}")
 
 

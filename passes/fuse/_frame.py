@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import math
+import functools
+import operator
 from collections.abc import Sequence
 from typing import TypeAlias
 
@@ -63,10 +64,7 @@ def head_axes(q: Operand, frames: Sequence[Sequence[Dim]]) -> list[Dim]:
 
 
 def _product(sizes: Sequence[Dim]) -> Dim:
-    if len(sizes) == 1:
-        return sizes[0]
-    fixed = [size for size in sizes if isinstance(size, int)]
-    return math.prod(fixed) if len(fixed) == len(sizes) else ir.SymbolicDim(None)
+    return functools.reduce(operator.mul, sizes)
 
 
 def framed(x: Operand, whole: Sequence[Dim], axes: Sequence[Dim], what: str) -> Operand:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
+from optc.analysis.broadcast_rules import caps
 from optc.newnode import New, Operand, constant
 from optc.rewrite import NearMiss
 
@@ -159,4 +160,4 @@ def _wider(sizes: list[int | ir.SymbolicDim]) -> int | ir.SymbolicDim | None:
     fixed = next((size for size in large if isinstance(size, int)), None)
     if fixed is not None:
         return fixed
-    return large[0] if all(size == large[0] for size in large) else None
+    return next((size for size in large if all(each == size or caps(each, size) for each in large)), None)

@@ -121,6 +121,25 @@ def test_integers_of_shape_tensors() -> None:
     assert shapes.constant_ints(values["narrow"]) is None
 
 
+def test_a_quotient_that_is_the_length_of_a_tensor() -> None:
+    """Frames of a convolution, counted as exporters do; Div cuts towards 0, and dims are rounded down."""
+    counted = "n = Shape<start = 2>(x)  less = Sub(n, two)  frames = Div(less, four)  more = Add(frames, one)"
+    split = "sizes = Concat<axis = 0>(batch, more, minus, three)  y = Reshape(t, sizes)"
+    texts = (
+        f"""g (float[B,1,N] x, float[6,1,2] w) => (y) <
+            int64[1] two = {{2}}, int64[1] four = {{4}}, int64[1] one = {{1}}, int64[1] minus = {{-1}},
+            int64[1] three = {{3}}
+        > {{
+            batch = Shape<end = 1>(x)  {before} {counted} {after} t = Transpose<perm = [0, 2, 1]>(c) {split}
+        }}"""
+        for before, after in (("c = Conv<strides = [4]>(x, w)", ""), ("", "c = Conv<strides = [4]>(x, w)"))
+    )
+    known, unknown = (inferred(text) for text in texts)
+    assert known["y"].shape[2:] == (2, 3)
+    assert shapes.constant_ints(known["frames"]) is not None
+    assert shapes.constant_ints(unknown["frames"]) is None
+
+
 def test_batch_times_heads_divided_by_heads_is_the_batch() -> None:
     """As attention over [batch * heads, ...] computes it; what may leave a rest is not known."""
     values = inferred(
