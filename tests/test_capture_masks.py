@@ -107,3 +107,36 @@ def test_masks_that_keep_something_in_every_row_cost_nothing() -> None:
     assert guards(biased, bias=causal.roll(1, 0)) == 0
     assert guards(biased, bias=causal & ~causal) == 1
     assert guards(own, bias=bias) == 1
+
+
+@pytest.mark.parametrize("given", [False, True], ids=["made inside", "given"])
+@pytest.mark.parametrize("kind", [torch.bool, torch.float32], ids=str)
+def test_layers_that_look_whether_a_mask_is_causal(kind: torch.dtype, given: bool) -> None:
+    """With a dynamic length, or a mask that is an input, a trace has no answer for them."""
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+    encoder = nn.TransformerEncoder(layer, 1, enable_nested_tensor=False).eval()
+
+    def causal(length: int) -> torch.Tensor:
+        mask = torch.ones(length, length, dtype=torch.bool).triu(1)
+        return mask if kind == torch.bool else torch.zeros(length, length).masked_fill(mask, -torch.inf)
+
+    class Encoder(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder = encoder
+
+        def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+            return self.encoder(x, mask=causal(x.shape[1]) if mask is None else mask)
+
+    def arguments(length: int) -> tuple[torch.Tensor, ...]:
+        return (torch.randn(2, length, 16), *([causal(length)] if given else []))
+
+    shapes = {"x": {1: "length"}, "mask": {0: "length", 1: "length"}}
+    if not given:
+        del shapes["mask"]
+    artifact = optc.compile(Encoder(), arguments(5), dynamic_shapes=shapes, gate=False)
+    other = arguments(7)
+    if given:
+        other[1][0, 1] = causal(7)[1, 0]  # one that is not causal
+    torch.testing.assert_close(artifact(*other), Encoder()(*other).detach(), rtol=1e-4, atol=1e-5)

@@ -16,6 +16,7 @@ from torch.export import ExportedProgram
 from optc.errors import CaptureError
 
 from .arguments import Call
+from .causal_hints import unasked
 from .export_errors import explained
 from .known_values import known_values
 from .narrowing import as_hints, constants, narrowed, suggested_fixes
@@ -87,7 +88,7 @@ def _export(module: torch.nn.Module, call: Call, dynamic_shapes: dict[str, Any] 
     trace = partial(
         torch.export.export, module, call.args, call.kwargs, dynamic_shapes=dynamic_shapes, strict=False
     )
-    with evaluation(module), torch.no_grad(), config, WholeSequences():
+    with evaluation(module), torch.no_grad(), config, WholeSequences(), unasked():
         try:
             with quiet():
                 return trace()
