@@ -102,7 +102,9 @@ def _quotient(
 
     That is so where nothing is left over, and where a tensor is as long as that.
     """
-    if isinstance(b, ir.SymbolicDim) or b <= 0:
+    if isinstance(b, ir.SymbolicDim):
+        return _exact(ctx, node, a, b)
+    if b <= 0:
         return None
     if isinstance(a, int):
         return a // b if a >= 0 else None
@@ -112,6 +114,20 @@ def _quotient(
     if _is_extent(ctx, a) and _is_extent(ctx, quotient):
         return quotient
     return extents.bounded(ctx, node, quotient)
+
+
+def _exact(
+    ctx: ShapeInferenceContext, node: ir.Node, a: int | ir.SymbolicDim, b: ir.SymbolicDim
+) -> int | ir.SymbolicDim | None:
+    """``a / b`` where ``b`` is a factor of ``a``: batch times tokens, divided by the batch."""
+    if isinstance(a, int):
+        return None
+    quotient = a // b
+    if not isinstance(quotient, ir.SymbolicDim) or (quotient * b - a).simplify().value != "0":
+        return None
+    if quotient.value is not None and quotient.value.isdigit():
+        return int(quotient.value)
+    return extents.bounded(ctx, node, quotient) or quotient
 
 
 def _cast(library: Rule) -> Rule:

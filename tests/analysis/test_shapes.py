@@ -140,6 +140,39 @@ def test_a_quotient_that_is_the_length_of_a_tensor() -> None:
     assert shapes.constant_ints(unknown["frames"]) is None
 
 
+def test_a_length_counted_ahead_of_the_tensor_is_known_the_second_time() -> None:
+    """Exporters compute sizes where they have what these depend on, long before the tensor is there."""
+    model = ir.from_onnx_text(
+        HEAD
+        + """g (float[1,1,N] x, float[6,1,2] w) => (c, frames) <
+            int64[1] two = {2}, int64[1] four = {4}
+        > {
+            n = Shape<start = 2>(x)  less = Sub(n, two)  frames = Div(less, four)
+            c = Conv<strides = [4]>(x, w)
+        }"""
+    )
+    frames = model.graph.outputs[1]
+    shapes.infer(model)
+    assert shapes.constant_ints(frames) is None
+    shapes.infer(model)
+    known = shapes.constant_ints(frames)
+    assert known is not None and str(known[0]) == str((ir.SymbolicDim("N") - 2) // 4)
+
+
+def test_batch_times_tokens_divided_by_the_batch_is_the_tokens() -> None:
+    """By a size that is not known either; what may leave a rest stays unknown."""
+    values = inferred(
+        """g (float[B,N,M] x) => (int64[1] tokens, int64[1] one, int64[1] rest) < int64[1] three = {3} > {
+            b = Shape<end = 1>(x)  n = Shape<start = 1, end = 2>(x)  m = Shape<start = 2>(x)
+            bn = Mul(b, n)  all = Mul(bn, three)  b3 = Mul(b, three)
+            tokens = Div(all, b3)  one = Div(bn, bn)  rest = Div(bn, m)
+        }"""
+    )
+    assert [str(size) for size in shapes.constant_ints(values["tokens"]) or ()] == ["N"]
+    assert shapes.constant_ints(values["one"]) == (1,)
+    assert shapes.constant_ints(values["rest"]) is None
+
+
 def test_batch_times_heads_divided_by_heads_is_the_batch() -> None:
     """As attention over [batch * heads, ...] computes it; what may leave a rest is not known."""
     values = inferred(
