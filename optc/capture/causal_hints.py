@@ -8,7 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch.nn.modules import transformer
 
-_look = transformer._detect_is_causal_mask
+_NAME = "_detect_is_causal_mask"  # private to torch: a version without it has nothing to be kept from
+_look = getattr(transformer, _NAME, None)
 
 
 @contextmanager
@@ -17,11 +18,14 @@ def unasked() -> Iterator[None]:
 
     The answer only chooses a faster kernel for the same mask; a trace cannot give it.
     """
-    transformer._detect_is_causal_mask = _as_told
+    if _look is None:
+        yield
+        return
+    setattr(transformer, _NAME, _as_told)
     try:
         yield
     finally:
-        transformer._detect_is_causal_mask = _look
+        setattr(transformer, _NAME, _look)
 
 
 def _as_told(mask: torch.Tensor | None, is_causal: bool | None = None, size: int | None = None) -> bool:
