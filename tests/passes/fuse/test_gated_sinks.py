@@ -149,7 +149,7 @@ def test_a_sink_far_above_the_scores_leaves_nothing() -> None:
     """Where the sink takes nearly all, the gate and the softmax underflow alike."""
     body = PLAIN + KEPT.replace("wide", "own")
     before, after = attention(body), attention(body)
-    fuse(after)
+    assert fuse(after).matched["attention"] == 1
     feeds = random_feeds(before, LENGTHS)
     feeds["own"] = feeds["own"] + np.float32(200)
     for graph in (before, after):
