@@ -61,6 +61,28 @@ def test_variadic_arguments_are_numbered() -> None:
     assert_same(run(captured, X, X - 1, {"k": X}), small(X, X - 1, {"k": X}))
 
 
+@pytest.mark.parametrize("batch", [Dim("batch"), Dim("batch", min=2, max=9), Dim.DYNAMIC, "batch"])
+def test_gathered_keywords_have_dynamic_dims_like_others(batch: Any) -> None:
+    def forward(self: Any, x: Any, **extra: Any) -> Any:
+        return x + extra["scale"] * extra["bias"]
+
+    small, sizes = module(forward), {0: batch}
+    kwargs = {"bias": X + 1, "scale": X}
+    captured = capture(small, (X, kwargs), dynamic_shapes={"x": sizes, "scale": sizes, "bias": sizes})
+    assert names(captured) == (["x", "bias", "scale"], ["output"])
+    other = torch.cat([X, X * 2])
+    assert_same(run(captured, other, bias=other, scale=other), small(other, bias=other, scale=other))
+    assert "forward" not in vars(small)
+
+
+def test_a_forward_of_the_instance_survives_a_capture() -> None:
+    small = module(lambda self, **given: None)
+    small.forward = own = lambda **given: given["a"] * 2
+    captured = capture(small, {"a": X}, dynamic_shapes={"a": {0: "rows"}})
+    assert_same(run(captured, a=X[:2]), X[:2] * 2)
+    assert small.forward is own
+
+
 def test_results_keep_their_structure() -> None:
     def forward(self: Any, x: Any) -> Any:
         size = x.shape[0]

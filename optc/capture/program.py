@@ -18,6 +18,7 @@ from optc.errors import CaptureError
 from .arguments import Call
 from .causal_hints import unasked
 from .export_errors import explained
+from .keywords import spelled_out
 from .known_values import known_values
 from .narrowing import as_hints, constants, narrowed, suggested_fixes
 from .quiet import quiet
@@ -85,10 +86,11 @@ def _as_hints(message: str, shapes: dict[str, Any], name: str) -> dict[str, Any]
 def _export(module: torch.nn.Module, call: Call, dynamic_shapes: dict[str, Any] | None) -> ExportedProgram:
     # Without backed_size_oblivious, an example of batch 1 could not have a dynamic batch.
     config = torch.fx.experimental._config.patch(backed_size_oblivious=True)  # type: ignore[attr-defined]
-    trace = partial(
-        torch.export.export, module, call.args, call.kwargs, dynamic_shapes=dynamic_shapes, strict=False
-    )
-    with evaluation(module), torch.no_grad(), config, WholeSequences(), unasked():
+    explicit = spelled_out(module, call, dynamic_shapes)
+    with evaluation(module), explicit as shapes, torch.no_grad(), config, WholeSequences(), unasked():
+        trace = partial(
+            torch.export.export, module, call.args, call.kwargs, dynamic_shapes=shapes, strict=False
+        )
         try:
             with quiet():
                 return trace()
