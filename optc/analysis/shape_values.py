@@ -111,7 +111,7 @@ def _quotient(
     quotient = a // b
     if not isinstance(quotient, ir.SymbolicDim):
         return None
-    if _is_extent(ctx, a) and _is_extent(ctx, quotient):
+    if is_extent(ctx, a) and is_extent(ctx, quotient):
         return quotient
     return extents.bounded(ctx, node, quotient)
 
@@ -172,14 +172,38 @@ def _are_equal(ctx: ShapeInferenceContext, a: int | ir.SymbolicDim, b: int | ir.
         return True if a.value is not None and a.value == b.value else None
     number, symbol = (a, b) if isinstance(a, int) else (b, a)
     assert isinstance(number, int) and isinstance(symbol, ir.SymbolicDim)
-    return False if number < 0 and _is_extent(ctx, symbol) else None
+    return False if number < 0 and is_extent(ctx, symbol) else None
 
 
-def _is_extent(ctx: ShapeInferenceContext, symbol: ir.SymbolicDim) -> bool:
+def _extreme(library: Rule) -> Rule:
+    """The library knows no order between a number and a dim: ``max(0, 64 - n)`` starts a slice of a table."""
+
+    def rule(ctx: ShapeInferenceContext, node: ir.Node) -> None:
+        library(ctx, node)
+        output = node.outputs[0]
+        if len(node.inputs) != 2 or output.dtype is None or not output.dtype.is_integer():
+            return
+        pairs = _pairs(ctx, *node.inputs)
+        if pairs and not any(_is_invented(ctx, element) for pair in pairs for element in pair):
+            ctx.set_symbolic_value(
+                output, [ir.SymbolicDim(f"{node.op_type}({a}, {b})").simplify() for a, b in pairs]
+            )
+
+    return rule
+
+
+def _is_invented(ctx: ShapeInferenceContext, element: int | ir.SymbolicDim) -> bool:
+    """Whether it is not known, and so may be negative, which arithmetic on symbols takes no symbol to be."""
+    if isinstance(element, int):
+        return False
+    return element.value is None or any(ctx.is_generated_symbol(name) for name in element.free_symbols())
+
+
+def is_extent(ctx: ShapeInferenceContext, symbol: ir.SymbolicDim) -> bool:
     """Whether it is a dim, or a multiple of dims, and no number that the library could not compute."""
     if re.fullmatch(r"(\d+\*)?[^\W\d]\w*(\*[^\W\d]\w*)*", symbol.value or "") is None:
         return False
-    return not any(ctx.is_generated_symbol(name) for name in symbol.free_symbols())
+    return not _is_invented(ctx, symbol)
 
 
 WRAPPERS: Mapping[str, Callable[[Rule], Rule]] = {
@@ -187,5 +211,7 @@ WRAPPERS: Mapping[str, Callable[[Rule], Rule]] = {
     "Equal": _equal,
     "Where": _where,
     "Div": _div,
+    "Max": _extreme,
+    "Min": _extreme,
     "Cast": _cast,
 }

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import onnx_ir as ir
 from onnx_shape_inference import ShapeInferenceContext
 
 from optc.analysis.broadcast_rules import Dim, Rule, declared_dim
+from optc.analysis.shape_values import Elements, is_extent
 
 _FAR = 2**31 - 1  # what exporters write for "to the end"
 
@@ -21,9 +23,12 @@ def _slice(library: Rule) -> Rule:
         data, output = node.inputs[0], node.outputs[0]
         if data is None or data.shape is None or output.shape is None or len(node.inputs) < 3:
             return
-        ends = ctx.get_symbolic_value(node.inputs[2]) if node.inputs[2] is not None else None
+        starts, ends = (None if v is None else ctx.get_symbolic_value(v) for v in node.inputs[1:3])
         if _runs_backwards(ctx, node) and (ends is None or any(not _is_near(end) for end in ends)):
             output.shape = ir.Shape([ctx.new_symbolic_dim() for _ in output.shape])
+            return
+        if starts is None or any(not isinstance(start, int) for start in starts):
+            output.shape = _from_unknown(ctx, node, data.shape, declared)
             return
         if ends is not None and not any(isinstance(end, int) and 0 <= end < _FAR for end in ends):
             return
@@ -34,6 +39,45 @@ def _slice(library: Rule) -> Rule:
         output.shape = ir.Shape(dims)
 
     return rule
+
+
+def _from_unknown(
+    ctx: ShapeInferenceContext, node: ir.Node, whole: ir.Shape, declared: ir.Shape | None
+) -> ir.Shape:
+    """Where starts are no plain numbers: the axes that are not cut stay, of the others some may be known."""
+    starts, ends, axes, steps = _bounds(ctx, node, len(whole))
+    dims = list(whole)
+    for axis in range(len(whole)) if axes is None else axes:
+        known = declared_dim(declared, len(dims), axis)
+        dims[axis] = known if known is not None else ctx.new_symbolic_dim()
+    for start, end, axis, step in zip(starts or (), ends or (), axes or (), steps, strict=False):
+        last = _last(ctx, whole[axis], start)
+        if last is not None and step == 1 and isinstance(end, int) and end >= _FAR:
+            dims[axis] = last
+    return ir.Shape(dims)
+
+
+def _bounds(
+    ctx: ShapeInferenceContext, node: ir.Node, rank: int
+) -> tuple[Elements | None, Elements | None, list[int] | None, Elements]:
+    """Starts, ends, axes counted from the front, and steps; None for what is not known."""
+    inputs = [*node.inputs[1:], None, None][:4]
+    starts, ends, axes, steps = (None if v is None else ctx.get_symbolic_value(v) for v in inputs)
+    if inputs[2] is None:
+        axes = list(range(len(starts))) if starts is not None else None
+    if axes is not None and not all(isinstance(axis, int) and -rank <= axis < rank for axis in axes):
+        axes = None
+    count = len(starts or ())
+    return starts, ends, axes and [int(axis) % rank for axis in axes], steps or [1] * count
+
+
+def _last(ctx: ShapeInferenceContext, whole: Dim, start: Dim) -> ir.SymbolicDim | None:
+    """What ``table[max(0, W - n):]`` leaves of W rows: the last n, or all if there are fewer."""
+    match = re.fullmatch(r"Max\(0, (.+)\)", "" if isinstance(start, int) else start.value or "")
+    if match is None or not isinstance(whole, int):
+        return None
+    count = (whole - ir.SymbolicDim(match[1])).simplify()
+    return ir.SymbolicDim(f"Min({whole}, {count.value})") if is_extent(ctx, count) else None
 
 
 def _runs_backwards(ctx: ShapeInferenceContext, node: ir.Node) -> bool:

@@ -190,7 +190,9 @@ def _check_mask(mask: Operand | None, scores: Sequence[_frame.Dim]) -> None:
         raise NearMiss("a mask has more axes than the scores")
     for size, score in zip(reversed(sizes), reversed(scores), strict=False):
         if not _frame.fits(size, score) and not caps(size, score):
-            raise NearMiss(f"a mask of {size} is not known to fit scores of {score}")
+            unknown = isinstance(size, ir.SymbolicDim) and size.value is None
+            shown = "unknown size" if unknown else size
+            raise NearMiss(f"a mask of {shown} is not known to fit scores of {score}")
 
 
 def _scale(reading: Reading, q: float, k: float, kind: ir.DataType) -> tuple[float, str]:

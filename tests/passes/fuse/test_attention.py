@@ -331,24 +331,6 @@ def test_masks_of_merged_axes_are_split_with_dynamic_sizes() -> None:
     assert_same(before, after, [random_feeds(before, LENGTHS), random_feeds(before, {"b": 1, "t": 2})])
 
 
-def test_masks_cut_from_a_table_for_as_many_positions() -> None:
-    """The slice has at most as many rows as the table, so it is Min(16, s); both kinds of masks together."""
-    text = """
-        sizes = Shape <start = 2, end = 3> (q) ends = Concat <axis = 0> (sizes, sizes)
-        cut = Slice (table, starts, ends, axes)
-        kt = Transpose <perm = [0, 1, 3, 2]> (k) product = MatMul (q, kt)
-        biased = Add (product, cut) scores = Where (mask, biased, lowest)
-    """
-    options = {
-        "inputs": "float[b, 4, s, 6] q, float[b, 4, s, 6] k, float[b, 4, s, 6] v, float[1, 1, 16, 16] table"
-        ", bool[b, 1, 1, s] mask",
-        "constants": CONSTANTS + ", int64[2] starts = {0, 0}, int64[2] axes = {2, 3}",
-    }
-    before, after = (model(text + FINISH, **options) for _ in range(2))
-    assert fuse(after).matched["attention"] == 1
-    assert_same(before, after, [random_feeds(before, {"b": 3, "s": s}) for s in (1, 5, 16)])
-
-
 def test_more_leading_axes_than_two_with_a_dynamic_batch() -> None:
     """Attention inside windows beside heads, [batch, heads, windows, length, size]."""
     text = """
