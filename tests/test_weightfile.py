@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import warnings
 
 import ml_dtypes
 import numpy as np
@@ -99,3 +100,16 @@ def test_the_file_lives_as_long_as_its_sessions(session_left: bool) -> None:
     del session
     gc.collect()
     assert not folder.exists()
+
+
+def test_the_file_is_closed_with_it() -> None:
+    weights = WeightFile()
+    file = weights._file
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        del weights
+        gc.collect()
+        assert file.closed
+        del file
+        gc.collect()
+    assert not [warning for warning in caught if warning.category is ResourceWarning]

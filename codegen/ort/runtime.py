@@ -70,7 +70,7 @@ def load(directory: Path, options: Mapping[str, Any]) -> Program:
             str(path), session_options({**DEFAULTS, **options}), providers=["CPUExecutionProvider"]
         )
     except ORT_ERRORS as error:
-        told = str(error).replace(f"Load model from {path} failed:", "")  # the path is said below
+        told = str(error).replace(f"Load model from {path} failed:", "").strip()  # the path is said below
         hint = "compile it again with the installed versions"
         raise UserError(
             f"ONNX Runtime cannot load the program: {told}", where=str(path), hint=hint
