@@ -28,7 +28,7 @@ def fused(way: Way, softmax: ir.Node, use: Use, opset: int) -> Match:
     """The call for attention whose scores come by ``way`` and whose probabilities go to ``use``."""
     _check_axis(softmax)
     queries, keys = _products.queries_and_keys(way.product)
-    weighing = _products.weighing(use.product, use.index)
+    weighing = _products.weighing(use.product, use.index, use.swapped)
     axes = _frame.head_axes(queries.value, frames(way)) or [1]
     whole = _frame.leading(queries.value, "queries")
     q = _frame.framed(queries.value, whole, axes, "queries")

@@ -21,8 +21,8 @@ class Use:
     """How the probabilities reach ``product``, as its input ``index``.
 
     ``safe``: rows that the softmax made NaN are set to 0. ``keep`` are conditions where the probabilities
-    stay (with True: where the condition holds), all others are set to 0. ``dropped`` is the column that is
-    sliced off (0 for the first one, -1 for the last one).
+    stay (with True: where the condition holds), all others are set to 0. ``swapped``: they come in as
+    [..., keys, queries]. ``dropped`` is the column that is sliced off (0 for the first one, -1 for the last).
     """
 
     product: ir.Node
@@ -30,7 +30,7 @@ class Use:
     nodes: tuple[ir.Node, ...] = ()
     safe: bool = False
     keep: tuple[tuple[ir.Value, bool], ...] = ()
-    reshaped: bool = False
+    swapped: bool = False
     dropped: int | None = None
 
 
@@ -80,9 +80,14 @@ def _follow(value: ir.Value, depth: int) -> Use | None:
 def _through(node: ir.Node, index: int, value: ir.Value, depth: int) -> Use | None:
     if node.op_type in ("Cast", "Identity", "Dropout", "Reshape") and index == 0:
         use = _follow(node.outputs[0], depth - 1)
-        if use is None or _drops(node):
+        if use is None or _drops(node) or not _keeps_pair(node):
             return None
-        return replace(use, nodes=(node, *use.nodes), reshaped=use.reshaped or node.op_type == "Reshape")
+        return replace(use, nodes=(node, *use.nodes))
+    if node.op_type == "Transpose" and _swaps_pair(node):
+        use = _follow(node.outputs[0], depth - 1)
+        if use is None or use.keep or use.dropped is not None:
+            return None
+        return replace(use, nodes=(node, *use.nodes), swapped=not use.swapped)
     if node.op_type == "Slice" and index == 0 and (column := dropped_column(node)) is not None:
         use = _follow(node.outputs[0], depth - 1)
         if use is None or use.dropped is not None:
@@ -96,6 +101,21 @@ def _through(node: ir.Node, index: int, value: ir.Value, depth: int) -> Use | No
         if use is not None:
             return replace(use, nodes=(node, *use.nodes), keep=((condition, True), *use.keep))
     return None
+
+
+def _keeps_pair(node: ir.Node) -> bool:
+    """Whether queries and keys stay the last two axes: a Reshape may merge and split those before."""
+    before, after = node.inputs[0], node.outputs[0]
+    if node.op_type != "Reshape":
+        return True
+    return all(match.same_dim(match.dim(before, axis), match.dim(after, axis)) for axis in (-2, -1))
+
+
+def _swaps_pair(node: ir.Node) -> bool:
+    """Whether a Transpose exchanges the last two axes, and no others."""
+    rank = match.rank(node.outputs[0])
+    perm = match.attr_ints(node, "perm")
+    return rank is not None and perm == (*range(rank - 2), rank - 1, rank - 2)
 
 
 def _drops(node: ir.Node) -> bool:

@@ -41,15 +41,20 @@ def queries_and_keys(product: ir.Node) -> tuple[Scaled, Scaled]:
     )
 
 
-def weighing(product: ir.Node, index: int) -> Weighing:
-    """What the probabilities, input ``index`` of ``product``, weigh."""
+def weighing(product: ir.Node, index: int, swapped: bool) -> Weighing:
+    """What the probabilities, input ``index`` of ``product``, weigh; ``swapped``: as [..., keys, queries]."""
     operands = _two_inputs(product)
     if product.op_type == "MatMul":
-        if index != 0:
-            raise NearMiss("the probabilities come second in the product with the values")
-        return Weighing(operands[1])
+        if swapped != (index == 1):
+            raise NearMiss("the product with the values does not sum over the keys")
+        if not swapped:
+            return Weighing(operands[1])
+        perm = _exchanged(len(_new.dims(product.outputs[0])))
+        return Weighing(_new.transpose(operands[0], _exchanged(len(_new.dims(operands[0])))), perm)
     inputs, result = _labels(product)
     probabilities, values = inputs[index], inputs[1 - index]
+    if swapped:
+        probabilities = probabilities[:-2] + probabilities[:-3:-1]
     batch, query, key = probabilities[:-2], probabilities[-2:-1], probabilities[-1:]
     size = [label for label in values if label not in probabilities]
     if len(size) != 1 or key in result or len(set(probabilities)) != len(probabilities):
@@ -59,6 +64,11 @@ def weighing(product: ir.Node, index: int) -> Weighing:
     if sorted(own) != sorted(result):
         raise NearMiss("the Einsum with the values drops or adds an axis")
     return Weighing(found.value, tuple(own.index(label) for label in result))
+
+
+def _exchanged(rank: int) -> tuple[int, ...]:
+    """The permutation that exchanges the last two axes."""
+    return (*range(rank - 2), rank - 1, rank - 2)
 
 
 def _two_inputs(node: ir.Node) -> tuple[ir.Value, ir.Value]:
