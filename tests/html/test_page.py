@@ -14,6 +14,7 @@ import torch
 
 import optc
 from optc.html import page, plots
+from optc.html.style import CSS
 
 
 class Outline(HTMLParser):
@@ -24,9 +25,13 @@ class Outline(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
         self.text, self.open, self.links = "", [], []
+        self.kind, self.around = "", []  # the class of the last tag, and those that tables stand in
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.links += [value for name, value in attrs if name in ("src", "href")]
+        if tag == "table":
+            self.around.append(self.kind)
+        self.kind = dict(attrs).get("class") or ""
         if tag not in self.void:
             self.open.append(tag)
 
@@ -109,6 +114,27 @@ def test_it_needs_no_network_and_no_script() -> None:
     text = page(report(row("simplify"), operators=OPERATORS, roofline=ROOFLINE))
     assert not outline(text).links
     assert not re.search(r"<script|url\(|@import|https?:", text)
+
+
+def rule(selector: str) -> str:
+    found = re.search(rf"(?:^|}} ){re.escape(selector)} \{{([^}}]*)\}}", CSS, re.MULTILINE)
+    assert found is not None, selector
+    return found[1]
+
+
+def test_on_a_narrow_screen_tables_scroll_and_the_page_does_not() -> None:
+    """Names of nodes and files are wider than a telephone and have no blank to break at."""
+    point = {
+        "setting": "merge-tokens{r=8}", "strength": 1, "operations": 8, "error": {"rel_l2": 0.1},
+        "latency": {"x": {"ms": 1.0, "speedup": 2.0, "low": None, "high": None}},
+    }  # fmt: skip
+    curve = {"name": "merge-tokens", "points": [point], "allowed": {}, "left_out": []}
+    gate = [{"what": "attention", "ratio": 0.9, "low": 0.88, "high": 0.93, "verdict": "kept"}]
+    found = outline(page(report(row("simplify"), gate=gate) | {"curves": [curve]}))
+    assert found.around == ["box", "box", "box"]
+    assert "overflow-x: auto" in rule(".box")
+    assert "overflow-wrap: break-word" in rule("body")
+    assert "overflow-wrap: anywhere" in rule("td code")
 
 
 def test_longer_bars_are_larger_values() -> None:
