@@ -13,6 +13,7 @@ from torch.export.graph_signature import OutputKind
 from optc.errors import CaptureError
 
 from . import experts
+from .alone import alone
 from .digits import exact_numbers
 from .exporter_fixes import adapted
 from .guards import drop_idle
@@ -35,7 +36,10 @@ def to_ir(program: ExportedProgram, name: str) -> ir.Model:
     """
     table = {**TABLE, **experts.table()}
     try:
-        with quiet(), torch.no_grad(), table_made_once(), exact_numbers(), exact_rewrites(), adapted(program):
+        with (
+            alone(), quiet(), torch.no_grad(),
+            table_made_once(), exact_numbers(), exact_rewrites(), adapted(program),
+        ):  # fmt: skip
             exported = torch.onnx.export(program, dynamo=True, verbose=False, custom_translation_table=table)
     except torch.onnx.OnnxExporterError as error:
         raise _explained(error, program, name) from error

@@ -15,6 +15,7 @@ from torch.export import ExportedProgram
 
 from optc.errors import CaptureError
 
+from .alone import alone
 from .arguments import Call
 from .causal_hints import unasked
 from .export_errors import explained
@@ -86,8 +87,8 @@ def _as_hints(message: str, shapes: dict[str, Any], name: str) -> dict[str, Any]
 def _export(module: torch.nn.Module, call: Call, dynamic_shapes: dict[str, Any] | None) -> ExportedProgram:
     # Without backed_size_oblivious, an example of batch 1 could not have a dynamic batch.
     config = torch.fx.experimental._config.patch(backed_size_oblivious=True)  # type: ignore[attr-defined]
-    explicit = spelled_out(module, call, dynamic_shapes)
-    with evaluation(module), explicit as shapes, torch.no_grad(), config, WholeSequences(), unasked():
+    explicit, sequences = spelled_out(module, call, dynamic_shapes), WholeSequences()
+    with alone(), evaluation(module), explicit as shapes, torch.no_grad(), config, sequences, unasked():
         trace = partial(
             torch.export.export, module, call.args, call.kwargs, dynamic_shapes=shapes, strict=False
         )

@@ -24,6 +24,7 @@ from torch.export import ExportedProgram
 
 from optc.errors import InvalidModel, UserError
 
+from .alone import alone
 from .quiet import quiet
 
 _HINT = "write it with torch.export.save(program, path)"
@@ -47,7 +48,7 @@ def load_pt2(path: Path) -> ExportedProgram:
     _check_archive(path)
     try:
         _check_records(path)
-        with quiet(), _weights_only():
+        with alone(), quiet(), _weights_only():
             program = torch.export.load(path)
     except UserError:
         raise

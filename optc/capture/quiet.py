@@ -5,10 +5,13 @@ from __future__ import annotations
 import io
 import logging
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
 
+# Levels and streams are the process's: whoever leaves puts back what was there when it came.
+_ONE_AT_A_TIME = threading.RLock()
 _LOGGERS = ("torch", "onnxscript", "onnx_ir")  # the parents: their children inherit the level
 
 
@@ -20,8 +23,8 @@ def quiet() -> Iterator[None]:
     shown on success only.
     """
     loggers = [logging.getLogger(name) for name in _LOGGERS]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
+    with _ONE_AT_A_TIME, warnings.catch_warnings():
+        levels = [logger.level for logger in loggers]
         warnings.simplefilter("ignore")
         try:
             for logger in loggers:

@@ -15,7 +15,6 @@ import torch
 from optc.errors import OptcError, UserError
 from optc.ort_errors import ORT_ERRORS, ORT_FAILURES
 
-from .alone import alone
 from .because import Unsupported, check_arguments, internal_error, is_ours, reason_of
 from .cache import Cache, find_cache
 from .counts import COUNTERS
@@ -77,6 +76,8 @@ def build(graph: Graph, arguments: Sequence[Any], options: Options) -> Built:
             return found
         COUNTERS.add("cache_misses")
     options.check_pipeline()
+    from optc.capture.alone import alone
+
     with alone():
         return _made(graph, arguments, options, cache, key)
 

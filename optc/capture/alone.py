@@ -1,4 +1,7 @@
-"""Tracing one thing at a time: torch keeps the state of its tracers in module globals."""
+"""Tracing one thing at a time: torch keeps the state of its tracers in module globals.
+
+A capture needs that too: for the while it changes functions of torch and of its exporter, and the module.
+"""
 
 from __future__ import annotations
 
