@@ -8,6 +8,7 @@ import pytest
 import torch
 import transformers as hf
 from architectures import CASES
+from capture_once import capture_once
 from vision import pixels
 
 import optc
@@ -50,7 +51,7 @@ def test_known_encoders_equal_the_same_by_hand_at_any_batch_size(name: str, meth
     inputs = case.inputs(2)
     shapes = tuple({0: batch} for _ in inputs)
     pipeline = f"simplify, merge-tokens{{{METHODS[method][0]}}}, fuse"
-    artifact = optc.compile(case.module, inputs, dynamic_shapes=shapes, pipeline=pipeline)
+    artifact = optc.compile(capture_once(case.module, inputs, shapes, name=name), pipeline=pipeline)
     row = artifact.report["passes"][1]
     [stream] = row["detail"]["streams"]
     assert stream["protected"] == case.protected
@@ -64,12 +65,8 @@ def test_any_number_of_tokens_and_samples_with_padding(method: str) -> None:
     case = CASES["bert"]()
     batch, tokens = torch.export.Dim("batch"), torch.export.Dim("tokens", min=4, max=60)
     inputs = case.inputs(2)
-    artifact = optc.compile(
-        case.module,
-        inputs,
-        dynamic_shapes=tuple({0: batch, 1: tokens} for _ in inputs),
-        pipeline=f"simplify, merge-tokens{{{METHODS[method][0]}}}, fuse",
-    )
+    captured = capture_once(case.module, inputs, tuple({0: batch, 1: tokens} for _ in inputs))
+    artifact = optc.compile(captured, pipeline=f"simplify, merge-tokens{{{METHODS[method][0]}}}, fuse")
     short = tuple(x[:, :11] for x in case.inputs(1))
     for given in (case.inputs(1), case.inputs(3), short):
         check(case, artifact, given, method)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from capture_once import capture_once
 from vision import CONFIG, pixels, split, vit
 
 import optc
@@ -75,7 +76,7 @@ def reduced(module: Any, x: torch.Tensor, choose: Choice, lefts: list[int | None
 def test_methods_equal_the_same_written_down(options: str, choose: Choice, lefts: list[int | None]) -> None:
     module, x = vit(), pixels(2)
     pipeline = f"simplify, merge-tokens{{{options}}}, fuse"
-    artifact = optc.compile(module, (x,), pipeline=pipeline)
+    artifact = optc.compile(capture_once(module, (x,)), pipeline=pipeline)
     with torch.no_grad():
         expected, full = reduced(module, x, choose, lefts), module(x).logits
     assert (artifact(x).logits - expected).norm() / expected.norm() < 1e-4
@@ -85,4 +86,4 @@ def test_methods_equal_the_same_written_down(options: str, choose: Choice, lefts
 @pytest.mark.parametrize("options", ["r=2, keep=0.5", "keep=1.5", "keep=0", "temperature=0"])
 def test_contradictions_are_refused(options: str) -> None:
     with pytest.raises(UserError):
-        optc.compile(vit(), (pixels(1),), pipeline=f"merge-tokens{{{options}}}")
+        optc.compile(capture_once(vit(), (pixels(1),)), pipeline=f"merge-tokens{{{options}}}")

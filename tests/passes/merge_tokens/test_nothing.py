@@ -7,11 +7,11 @@ from typing import Any
 import onnx_ir as ir
 import pytest
 import torch
+from capture_once import capture_once
 from vision import pixels, vit
 
 import optc
 from optc import registry
-from optc.capture import capture
 from optc.passbase import Context
 from optc.pipeline import Pipeline
 
@@ -23,7 +23,7 @@ SAID = "no tokens are to be removed: the options ask for none"
 def test_no_byte_of_the_graph_changes() -> None:
     context = Context(registry.find_target("cpu"))
     for pipeline in ("simplify", "simplify, fuse"):
-        model = capture(vit(), (pixels(2),), dynamic_shapes=({0: torch.export.Dim("batch")},)).model
+        model = capture_once(vit(), (pixels(2),), ({0: torch.export.Dim("batch")},)).model
         model, _ = Pipeline.parse(pipeline).run(model, context)
         before = ir.to_proto(model).SerializeToString(deterministic=True)
         for options in (f"method={method}, {amount}" for method in METHODS for amount in NOTHING):
@@ -47,8 +47,8 @@ def shown(artifact: Any) -> list[tuple[str, ...]]:
 @pytest.mark.parametrize("around", ["simplify, %sfuse", "simplify, fuse, %s"], ids=["before", "behind"])
 def test_the_program_is_the_one_without_it(around: str) -> None:
     x = pixels(1)
-    without = optc.compile(vit(), (x,), pipeline=(around % "").strip(", "))
-    found = optc.compile(vit(), (x,), pipeline=(around % "merge-tokens{r=0}, ").strip(", "))
+    without = optc.compile(capture_once(vit(), (x,)), pipeline=(around % "").strip(", "))
+    found = optc.compile(capture_once(vit(), (x,)), pipeline=(around % "merge-tokens{r=0}, ").strip(", "))
     assert shown(found) == shown(without)
     assert torch.equal(found(x).logits, without(x).logits)
     [row] = [row for row in found.report["passes"] if row["name"] == "merge-tokens"]

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from capture_once import capture_once
 from vision import merged_vit, pixels, vit
 
 import optc
@@ -15,9 +16,9 @@ BEFORE_FUSE = "simplify, merge-tokens{%s}, fuse"
 
 
 def compiled(
-    module: Any, x: torch.Tensor, options: str, pipeline: str = BEFORE_FUSE, **more: Any
+    module: Any, x: torch.Tensor, options: str, pipeline: str = BEFORE_FUSE
 ) -> tuple[Any, dict[str, Any]]:
-    artifact = optc.compile(module, (x,), pipeline=pipeline % options, **more)
+    artifact = optc.compile(capture_once(module, (x,)), pipeline=pipeline % options)
     [row] = [row for row in artifact.report["passes"] if row["name"] == "merge-tokens"]
     return artifact, row
 

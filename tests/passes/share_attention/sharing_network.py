@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from capture_once import capture_once
 from torch import nn
 
 import optc
@@ -104,7 +105,8 @@ CALIBRATION = {"x": np.random.default_rng(2).standard_normal((20, 6, WIDTH)).ast
 def compiled(module: nn.Module, options: str, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
     pipeline = kwargs.pop("pipeline", "simplify, share-attention{%s}, fuse") % options
     kwargs.setdefault("calibration", CALIBRATION)
-    artifact = optc.compile(module.eval(), kwargs.pop("args", (X,)), pipeline=pipeline, gate=False, **kwargs)
+    captured = capture_once(module.eval(), kwargs.pop("args", (X,)), kwargs.pop("dynamic_shapes", None))
+    artifact = optc.compile(captured, pipeline=pipeline, gate=False, **kwargs)
     [row] = [row for row in artifact.report["passes"] if row["name"] == "share-attention"]
     return artifact, row
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from capture_once import capture_once
 from torch import nn
 
 import optc
@@ -76,7 +77,7 @@ CALIBRATION = {"x": np.random.default_rng(2).standard_normal((40, 6, WIDTH)).ast
 
 def compiled(module: nn.Module, options: str, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
     pipeline = kwargs.pop("pipeline", "simplify, skip-layers{%s}, fuse")
-    artifact = optc.compile(module.eval(), (X,), pipeline=pipeline % options, **kwargs)
+    artifact = optc.compile(capture_once(module.eval(), (X,)), pipeline=pipeline % options, **kwargs)
     [row] = [row for row in artifact.report["passes"] if row["name"] == "skip-layers"]
     return artifact, row
 

@@ -138,12 +138,13 @@ def test_what_cannot_be_done_is_refused(options: str, message: str) -> None:
         compiled(Encoder(), options)
 
 
-def test_a_block_whose_inside_is_an_output_stays() -> None:
-    class Leaky(Encoder):
-        def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> Any:
-            scores = self.layers[2].attention.qkv(self.layers[1](self.layers[0](x)))
-            return super().forward(x), scores
+class Leaky(Encoder):
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> Any:
+        scores = self.layers[2].attention.qkv(self.layers[1](self.layers[0](x)))
+        return super().forward(x), scores
 
+
+def test_a_block_whose_inside_is_an_output_stays() -> None:
     artifact, row = compiled(Leaky("post"), "method=uniform, count=1")
     assert row["detail"]["layers"] != [2]
     assert any("block 2" in skip["node"] and "output" in skip["reason"] for skip in row["skipped"])
