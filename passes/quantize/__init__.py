@@ -19,6 +19,8 @@ from .schemes import parts
 
 Scheme = Literal["auto", "int8-dynamic", "int8-static", "int8-weight", "int4-weight"]
 
+_MORE_ROOM = (1.2, 1.5)  # in the ranges of int8-static, where that is expected to lose less
+
 
 @dataclass(frozen=True)
 class Quantize(Pass):
@@ -94,14 +96,20 @@ def _within(
     def apart(coarser: Collection[str]) -> dict[str, str]:
         return {**kept.schemes, **dict.fromkeys(coarser, WEIGHT4)}
 
-    scheme = choice.Scheme(
-        gains=kept.gains,
-        coarser=kept.coarser,
-        apply=lambda made, left, coarser: schemes.apply(made, ctx, asked, {**left, **always}, apart(coarser)),
-        sites=lambda made: [
-            *which.table_names(made, asked, always),
-            *which.site_names(made, asked, always),
-        ],
-        prepare=lambda made: parts.prepared(made, ctx, asked, always, apart),
-    )
-    return choice.within(model, ctx, scheme)
+    def scheme(way: Asked) -> choice.Scheme:
+        return choice.Scheme(
+            gains=kept.gains,
+            coarser=kept.coarser,
+            apply=lambda made, left, coarser: schemes.apply(
+                made, ctx, way, {**left, **always}, apart(coarser)
+            ),
+            sites=lambda made: [
+                *which.table_names(made, way, always),
+                *which.site_names(made, way, always),
+            ],
+            prepare=lambda made: parts.prepared(made, ctx, way, always, apart),
+        )
+
+    rooms = _MORE_ROOM if asked.scheme == "int8-static" else ()
+    wider = [scheme(dataclasses.replace(asked, room=room)) for room in rooms]
+    return choice.within(model, ctx, scheme(asked), wider)

@@ -25,6 +25,7 @@ class Asked:
         smooths: whether outliers of inputs move into weights.
         alpha: SmoothQuant's exponent; None: chosen for each input.
         bias_correct: whether biases take up the mean error.
+        room: how many times as far ranges of int8-static reach as samples suggest.
     """
 
     scheme: str
@@ -36,6 +37,7 @@ class Asked:
     smooths: bool
     alpha: float | None
     bias_correct: bool
+    room: float = 1.0
 
     @property
     def per_channel(self) -> bool:

@@ -23,12 +23,7 @@ _ROUNDS = 4  # until the best end, which hardly depends on itself, stays
 
 
 class Reach(Extremes):
-    """The extremes of the whole value, and from how the samples differ, those that others may have.
-
-    Attributes:
-        beyond: what to multiply the low and the high end with, from 1, where all samples agree, to 1.5, or
-            to 2 for values of few elements.
-    """
+    """The extremes of the whole value, and from how the samples differ, those that others may have."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,12 +44,18 @@ class Reach(Extremes):
             if np.isfinite(found).all():
                 end.add(max(sign * float(found), 0.0))
 
-    @property
-    def beyond(self) -> tuple[float, float]:
-        """For the low and the high end."""
+    def beyond(self, more: float = 1.0) -> tuple[float, float]:
+        """What to multiply the low and the high end with.
+
+        That is from 1, where all samples agree, to 1.5, or to 2 for values of few elements; and ``more``
+        times that where they do not agree.
+        """
         low, high = (max(end, 0.0) for end in (-float(self.low), float(self.high)))
         below, above = self._ends
-        return below.room(low, high, self._elements), above.room(high, low, self._elements)
+        return (
+            below.room(low, high, self._elements) * (more if below.differ else 1.0),
+            above.room(high, low, self._elements) * (more if above.differ else 1.0),
+        )
 
 
 class _Moments:
@@ -68,6 +69,11 @@ class _Moments:
         off = number - self._mean
         self._mean += off / self._count
         self._squares += off * (number - self._mean)
+
+    @property
+    def differ(self) -> bool:
+        """Whether the numbers differ, or may: one does not tell."""
+        return self._count < 2 or self._squares > 0.0
 
     def room(self, largest: float, opposite: float, elements: int) -> float:
         """The end of an interval for one more number, over the largest so far.

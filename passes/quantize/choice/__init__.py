@@ -28,10 +28,12 @@ __all__ = ["Scheme", "within"]
 _ATTEMPTS = 4  # quantized models that are held against the limit, besides that with all sites
 _SLACK = 0.95  # of what would just fit
 _SMALLER = 0.7  # times what did not fit, less each time: the error may hardly fall with the number of sites
+_HALVINGS = 12  # of the space between a budget that fits and one that does not
 _UNUSED = 0.8  # of the limit: below, what is left may take in more sites
 _LEAST_GAIN = 1e-9  # seconds, of a site that was not timed: it is taken where its error costs nothing
 _FEWER_BITS = 2  # the place of that among the options of a group
 _EVERY = "all sites"  # what is learned of the model in which all are quantized
+_CUT_OFF = 0.02  # of the error to be expected, that samples beyond all others may add
 _SAMPLES = 4  # that the error of single sites is taken on
 
 
@@ -55,26 +57,62 @@ class Scheme:
     coarser: Mapping[str, float] = field(default_factory=dict)
 
 
-def within(model: ir.Model, ctx: Context, scheme: Scheme) -> Report:
+def within(model: ir.Model, ctx: Context, scheme: Scheme, wider: Sequence[Scheme] = ()) -> Report:
     """Quantizes as many sites as ``max_error``, or the metric, allow, in place.
 
     Without a limit, or where no error can be taken, that is all of them.
+
+    Args:
+        wider: the same with more and more room in fixed ranges. It is taken where samples beyond all that
+            were seen would add more to the error than coarser steps do.
     """
     samples = ctx.calibration or ctx.examples
     judge = Judge(model, samples, ctx)
     if not judge.judges:
         return scheme.apply(model, {}, ())
-    every: Found | None = ctx.learned.get(_EVERY)
-    if every is None or judge.allows(every):
-        trial = model.clone()
-        report = scheme.apply(trial, {}, scheme.coarser)
-        if report.changed:
-            every = ctx.learned[_EVERY] = judge.of(trial)
-        if every is None or judge.allows(every):
-            _adopt(model, trial)
-            return report
+    ways = [scheme, *wider]
+    known: tuple[int, Found] | None = ctx.learned.get(_EVERY)
+    if known is None or judge.allows(known[1]):
+        first = _every_site(
+            model, judge, dict(enumerate(ways)) if known is None else {known[0]: ways[known[0]]}
+        )
+        if first.found is not None:
+            known = ctx.learned[_EVERY] = first.way, first.found
+        if known is None or judge.allows(known[1]):
+            _adopt(model, first.model)
+            return first.report
+    scheme, every = ways[known[0]], known[1]
     groups, with_fewer_bits = ctx.once("errors of sites", lambda: _measured(model, ctx, scheme, samples))
     return _Search(model, ctx, scheme, judge, samples, groups, with_fewer_bits, every).run()
+
+
+@dataclass(frozen=True)
+class _Every:
+    """A model in which all sites are quantized."""
+
+    way: int
+    model: ir.Model
+    report: Report
+    found: Found | None  # None where there was nothing to quantize
+
+
+def _every_site(model: ir.Model, judge: Judge, ways: Mapping[int, Scheme]) -> _Every:
+    """The one with the least error to be expected; the next is tried while ranges cut off what costs."""
+    best: _Every | None = None
+    for way, scheme in ways.items():
+        trial = model.clone()
+        report = scheme.apply(trial, {}, scheme.coarser)
+        tried = _Every(way, trial, report, judge.of(trial) if report.changed else None)
+        if best is None or _less(tried.found, best.found):
+            best = tried
+        if tried is not best or best.found is None or best.found.beyond <= _CUT_OFF * best.found.expected:
+            break
+    assert best is not None
+    return best
+
+
+def _less(found: Found | None, other: Found | None) -> bool:
+    return found is not None and other is not None and found.expected < other.expected
 
 
 def _measured(
@@ -121,27 +159,48 @@ class _Search:
 
     def run(self) -> Report:
         """Adopts the best model that was found, if there is one."""
-        budget, best = self._first_budget(), None
-        failed: list[Sequence[int]] = []
+        best: _Made | None = None
+        failed = [_Tried([len(ways) - 1 for ways in self._options], self._together(), self._every)]
+        budget: float | None = self._first_budget()
         for _ in self._ctx.progress(range(_ATTEMPTS), "choice of sites"):
-            chosen = self._choose(budget)
-            if not any(chosen) or chosen in failed:
+            chosen = [] if budget is None else self._choose(budget)
+            if budget is None or not any(chosen) or chosen in [other.chosen for other in failed]:
                 break
-            if best is not None and self._gain(chosen) <= self._gain(best.chosen):
-                break
-            tried = self._try(chosen)
+            tried = self._try(chosen, budget)
             if not self._judge.allows(tried.found):
-                if best is not None:
+                failed.append(tried)
+            else:
+                best = tried
+                if tried.found.expected > _UNUSED * (self._ctx.max_error or 0.0):
                     break
-                failed.append(chosen)
-                budget *= min(self._room(tried.found), _SMALLER ** len(failed))
-                budget = max(budget, self._cheapest())
-                continue
-            best = tried
-            if tried.found.expected > _UNUSED * (self._ctx.max_error or 0.0):
-                break
-            budget *= self._room(tried.found)
+            budget = self._smaller(failed) if best is None else self._between(best, failed)
         return self._nothing() if best is None else self._adopted(best)
+
+    def _smaller(self, failed: Sequence[_Tried]) -> float:
+        """The budget after one that was too large, of which none has been small enough."""
+        last = failed[-1]
+        budget = last.budget * min(self._room(last.found), _SMALLER ** (len(failed) - 1))
+        return max(budget, self._cheapest())
+
+    def _between(self, best: _Tried, failed: Sequence[_Tried]) -> float | None:
+        """A budget between one that fits and one that does not; None where it would choose nothing new.
+
+        The first guess is what squares that add up leave; a model that makes hardly any error says little
+        of how it grows.
+        """
+        low, high = best.budget, failed[-1].budget
+        budget = low * self._room(best.found)
+        for _ in range(_HALVINGS):
+            if budget < high:
+                chosen = self._choose(budget)
+                if chosen not in [other.chosen for other in failed]:
+                    if self._gain(chosen) > self._gain(best.chosen):
+                        return budget
+                    low = budget
+                else:
+                    high = budget
+            budget = math.sqrt(low * high)
+        return None
 
     def _cheapest(self) -> float:
         """The squared error of the site that makes the least: a budget below takes none."""
@@ -149,10 +208,13 @@ class _Search:
 
     def _first_budget(self) -> float:
         """The sum of squared errors that should just fit, from how that of all sites compares with theirs."""
-        together = sum(ways[-1].cost for ways in self._options)
         if self._ctx.max_error is None:
-            return together / 2
-        return together * self._room(self._every)
+            return self._together() / 2
+        return self._together() * self._room(self._every)
+
+    def _together(self) -> float:
+        """The sum of the squared errors of all sites."""
+        return sum(ways[-1].cost for ways in self._options)
 
     def _room(self, found: Found) -> float:
         """What to multiply a sum of squared errors with, for the limit to be met."""
@@ -175,7 +237,7 @@ class _Search:
     def _gain(self, chosen: Sequence[int]) -> float:
         return sum(ways[index].gain for ways, index in zip(self._options, chosen, strict=True))
 
-    def _try(self, chosen: Sequence[int]) -> _Tried:
+    def _try(self, chosen: Sequence[int], budget: float) -> _Made:
         left: dict[str, str] = {}
         fewer: list[str] = []
         for group, way in zip(self._groups, chosen, strict=True):
@@ -185,7 +247,7 @@ class _Search:
                 fewer += [site for site in group.sites if site in self._scheme.coarser]
         trial = self._model.clone()
         report = self._scheme.apply(trial, left, fewer)
-        return _Tried(list(chosen), trial, report, self._judge.of(trial))
+        return _Made(list(chosen), budget, self._judge.of(trial), trial, report)
 
     def _reason(self, group: Group) -> str:
         one = (
@@ -196,7 +258,7 @@ class _Search:
         allowed = "the metric" if self._ctx.max_error is None else f"the allowed {self._ctx.max_error:.3g}"
         return f"{one}, {group.squared**0.5:.2g}, does not fit into {allowed} beside those of the others"
 
-    def _adopted(self, best: _Tried) -> Report:
+    def _adopted(self, best: _Made) -> Report:
         _adopt(self._model, best.model)
         return replace(best.report, detail={**best.report.detail, "choice": self._told(best)})
 
@@ -221,12 +283,19 @@ class _Search:
 
 @dataclass(frozen=True)
 class _Tried:
-    """A model with some groups quantized."""
+    """What was chosen within a budget of squared errors, and the error that came of it."""
 
     chosen: Sequence[int]
+    budget: float
+    found: Found
+
+
+@dataclass(frozen=True)
+class _Made(_Tried):
+    """The same with the model."""
+
     model: ir.Model
     report: Report
-    found: Found
 
 
 def _adopt(model: ir.Model, made: ir.Model) -> None:

@@ -37,11 +37,13 @@ class Found:
         expected: what data that nothing was fitted to may show, with room for the spread between samples, and
             for samples beyond all that were seen.
         drop: of the user's metric; None without one.
+        beyond: what samples beyond all that were seen add to ``expected``.
     """
 
     rel_l2: float
     expected: float
     drop: float | None = None
+    beyond: float = 0.0
 
 
 class Judge:
@@ -78,9 +80,9 @@ class Judge:
         unseen = max(self._count // _KEPT_BACK, 1)
         fitted = _FITTED if self._count <= _KEPT_BACK else _FITTED / math.sqrt(self._count)
         expected = error * (1 + fitted) + 2 * apart.deviation / math.sqrt(unseen)
-        expected = self._beyond.added_to(expected, model)
+        with_larger = self._beyond.added_to(expected, model)
         drop = None if self._before is None else self._before - self._metric(model)
-        return Found(error, expected, drop)
+        return Found(error, with_larger, drop, with_larger - expected)
 
     def allows(self, found: Found) -> bool:
         """Whether it stays within all that the user allows."""

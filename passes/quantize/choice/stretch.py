@@ -1,9 +1,9 @@
 """Inputs a little larger than all that calibration saw.
 
 Ranges that are fixed cut off what lies beyond them, and what that costs has no bound; samples that the ranges
-were taken from never show it. One more sample lies beyond all of ``n`` with probability ``1 / (n + 1)``, so
-that is the share of the error that it gets. Pixels are stretched beyond white too: what lies inside a network
-has no such end, and grows with other images as it does with larger numbers.
+were taken from never show it. So many are counted beyond as may be there without any showing among ``n``, and
+they lie up to as far beyond as samples that differ so much may. Pixels are stretched beyond white too: what
+lies inside a network has no such end, and grows with other images as it does with larger numbers.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ _LEAST = 1.1  # times a sample
 _BY_CHANCE = 1.5  # at most, where samples may differ that much and did not show it
 _SEEN = 2.5  # at most, where they did
 _UNKNOWN = 1.25  # of a single batch, which does not tell how batches differ
+_UNSEEN = 1 / 6  # how probable it is that no sample shows as many as there are, at most
 _ALONE = 2.5  # of one or two rows in all: they tell nearly nothing
 
 
@@ -29,8 +30,8 @@ class Stretched:
     """Samples stretched by as much as samples differ in size, and their share of the error.
 
     Attributes:
-        samples: those of the largest inputs; none where no input is a float.
-        share: how probable it is that one more sample lies beyond all that were seen.
+        samples: those of the largest inputs, all larger than any sample; none where no input is a float.
+        share: of samples beyond all that were seen, at most: more would have shown among so many.
     """
 
     samples: Sequence[Feeds]
@@ -48,7 +49,7 @@ class Stretched:
 
 
 def stretched(samples: Sequence[Feeds], seen: int, most: int) -> Stretched:
-    """The ``most`` largest of the samples, stretched.
+    """The ``most`` largest of the samples, stretched until they lie beyond all of them, each a bit further.
 
     Args:
         samples: some of those that calibration sees.
@@ -58,15 +59,16 @@ def stretched(samples: Sequence[Feeds], seen: int, most: int) -> Stretched:
     sizes = {name: [float(np.linalg.norm(feeds[name])) for feeds in samples] for name in names}
     rows = {name: sum(len(np.atleast_1d(feeds[name])) for feeds in samples) for name in names}
     factors = {name: _factor(found, rows[name]) for name, found in sizes.items()}
-    largest = np.argsort([-sum(of_one) for of_one in zip(*sizes.values(), strict=True)], kind="stable")
-    made = [
-        {
-            **samples[index],
-            **{name: _scaled(samples[index][name], factors[name]) for name in names},
+    order = np.argsort([-sum(of_one) for of_one in zip(*sizes.values(), strict=True)], kind="stable")
+    made = list[Feeds]()
+    for number, index in enumerate(order[:most]):
+        part = 1 - number / min(most, len(order))  # the largest sample goes all the way
+        ends = {name: max(sizes[name]) * factors[name] ** part for name in names}
+        scaled = {
+            name: _scaled(samples[index][name], ends[name] / (sizes[name][index] or 1.0)) for name in names
         }
-        for index in largest[:most]
-    ]
-    return Stretched(made, 1 / (seen + 1))
+        made.append({**samples[index], **scaled})
+    return Stretched(made, 1 - _UNSEEN ** (1 / max(seen, 1)))
 
 
 def _is_float(value: object) -> bool:

@@ -34,7 +34,8 @@ def in_static(model: ir.Model, ctx: Context, asked: Asked, left: Mapping[str, st
     report = quantize_static(model, ctx.calibration, ctx, settings(asked, left))
     done = {"input smoothed": len(smoothing.alphas), "input recentred": smoothing.recentred}
     matched = {**report.matched, **{name: count for name, count in done.items() if count}}
-    return dataclasses.replace(report, matched=matched, detail={**report.detail, **told(smoothing)})
+    room = {"room in ranges": asked.room} if asked.room != 1.0 else {}
+    return dataclasses.replace(report, matched=matched, detail={**report.detail, **room, **told(smoothing)})
 
 
 def settings(asked: Asked, left: Mapping[str, str]) -> Settings:
@@ -44,6 +45,7 @@ def settings(asked: Asked, left: Mapping[str, str]) -> Settings:
         per_channel=asked.per_channel,
         bias_correct=asked.bias_correct,
         leave=which.leave_site(asked, left),
+        room=asked.room,
     )
 
 

@@ -86,7 +86,7 @@ def _observed(
 ) -> tuple[region.Region, dict[ir.Value, tuple[float, float]]]:
     """The region and the ranges of its values, without the sites that meet infinity or NaN."""
     area = region.plan(model, chosen)
-    ranges = seen(model, area.observed, samples, settings.calibrate, ctx)
+    ranges = seen(model, area.observed, samples, settings, ctx)
     unbounded = [value for value, found in ranges.items() if not np.isfinite(found).all()]
     while left_out := area.beside(unbounded):
         skips += [Skip(site.name, "left in float: it meets infinity or NaN") for site in left_out]

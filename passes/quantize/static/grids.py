@@ -14,19 +14,20 @@ from optc.passes.quantize.calibration import RANGES, Distribution, Reach, observ
 from .grid import Grid, activation_grid
 from .limits import bounds
 from .region import LIMITING, MOVING, Region
+from .settings import Settings
 
 _WITHIN = {"Sigmoid": (0.0, 1.0), "HardSigmoid": (0.0, 1.0), "Softmax": (0.0, 1.0), "Tanh": (-1.0, 1.0)}
 
 
 def seen(
-    model: ir.Model, values: Iterable[ir.Value], samples: Iterable[Feeds], how: str, ctx: Context
+    model: ir.Model, values: Iterable[ir.Value], samples: Iterable[Feeds], settings: Settings, ctx: Context
 ) -> dict[ir.Value, tuple[float, float]]:
-    """The range that ``how`` (a name of ``RANGES``) chooses for each value; NaN where there is none.
+    """The range that is chosen for each value as ``settings`` say; NaN where there is none.
 
     The extremes are taken inside the graph; histograms only where they are needed. Ranges that differ between
     samples get room for those that were not seen: what is cut off has no bound, what is rounded has.
     """
-    by_name = {str(value.name): value for value in values}
+    by_name, how = {str(value.name): value for value in values}, settings.calibrate
     extremes = {name: Reach() for name in by_name}
     histograms = {} if how == "minmax" else {name: Distribution() for name in by_name}
     probes = {name: [p for p in (extremes[name], histograms.get(name)) if p is not None] for name in by_name}
@@ -40,7 +41,7 @@ def seen(
         low, high = float(seen_here.low), float(seen_here.high)
         if name in histograms:
             low, high = RANGES[how](histograms[name].histogram, 256)
-        found[value] = _widened(low, high, seen_here.beyond, value.producer())
+        found[value] = _widened(low, high, seen_here.beyond(settings.room), value.producer())
     return found
 
 

@@ -56,5 +56,5 @@ class StaticPart:
 
     def _observe(self, area: region.Region, model: ir.Model) -> None:
         new = [value for value in area.observed if str(value.name) not in self._ranges]
-        found = seen(model, new, self._samples, self._settings.calibrate, self._ctx)
+        found = seen(model, new, self._samples, self._settings, self._ctx)
         self._ranges |= {str(value.name): limits for value, limits in found.items()}

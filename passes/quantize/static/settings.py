@@ -22,6 +22,7 @@ class Settings:
         per_channel: one scale per output channel of the weights, instead of one per tensor.
         bias_correct: fold the mean error of each site into its bias.
         equalize: even out the ranges of channels between convolutions.
+        room: how many times as far ranges reach as samples suggest, for others that are larger.
         leave: a reason why a site stays in float, or None.
     """
 
@@ -29,4 +30,5 @@ class Settings:
     per_channel: bool = True
     bias_correct: bool = True
     equalize: bool = True
+    room: float = 1.0
     leave: Callable[[Site], str | None] = every_site

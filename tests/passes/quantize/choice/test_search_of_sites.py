@@ -21,13 +21,15 @@ NAMES, ALLOWED = tuple("abcdef"), 0.1
 class Planted:
     """A judge whose answers are known, of models in which so many sites were quantized."""
 
-    answers: list[float]
+    answers: list[float | tuple[float, float]]  # the error, and what larger samples add to it
     tried: list[int] = field(default_factory=list)
+    widths: list[int] = field(default_factory=list)
     judges: bool = True
 
     def of(self, _: ir.Model) -> Found:
-        expected = self.answers.pop(0)
-        return Found(expected, expected)
+        answer = self.answers.pop(0)
+        expected, beyond = answer if isinstance(answer, tuple) else (answer, 0.0)
+        return Found(expected, expected, None, beyond)
 
     def allows(self, found: Found) -> bool:
         return found.expected <= ALLOWED
@@ -35,25 +37,33 @@ class Planted:
     def only_metric_fails(self, _: Found) -> bool:
         return False
 
-    def apply(self, _: ir.Model, left: Mapping[str, str], __: Collection[str]) -> Report:
-        self.tried.append(len(NAMES) - len(left))
-        return Report(True)
+    def scheme(self, width: int, model: ir.Model) -> choice.Scheme:
+        def apply(_: ir.Model, left: Mapping[str, str], __: Collection[str]) -> Report:
+            self.tried.append(len(NAMES) - len(left))
+            self.widths.append(width)
+            return Report(True, detail={"width": width})
+
+        return choice.Scheme(apply, lambda _: NAMES, lambda _: lambda *_: model, dict.fromkeys(NAMES, 1.0))
 
 
-def tried(answers: Sequence[float], monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many sites were quantized, first all of them and then by each attempt."""
+def searched(
+    answers: Sequence[float | tuple[float, float]], monkeypatch: pytest.MonkeyPatch, wider: int = 0
+) -> tuple[Planted, Report]:
     planted = Planted(list(answers))
     monkeypatch.setattr(choice, "Judge", lambda *_: planted)
     monkeypatch.setattr(choice, "_measured", lambda *_: ([Group((n,), 1.0) for n in NAMES], [None] * 6))
     model = ir.from_onnx_text(
         '<ir_version: 10, opset_import: ["": 20]> g (float[1] x) => (float[1] y) { y = Abs(x) }'
     )
-    scheme = choice.Scheme(
-        planted.apply, lambda _: NAMES, lambda _: lambda *_: model, dict.fromkeys(NAMES, 1.0)
-    )
-    choice.within(model, Context(registry.find_target("cpu"), max_error=ALLOWED), scheme)
+    first, *others = (planted.scheme(width, model) for width in range(1 + wider))
+    report = choice.within(model, Context(registry.find_target("cpu"), max_error=ALLOWED), first, others)
     assert not planted.answers
-    return planted.tried
+    return planted, report
+
+
+def tried(answers: Sequence[float], monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many sites were quantized, first all of them and then by each attempt."""
+    return searched(answers, monkeypatch)[0].tried
 
 
 def test_squares_of_errors_add_up_and_what_is_left_takes_in_more(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,8 +83,53 @@ def test_where_the_error_hardly_falls_with_fewer_sites_the_search_still_ends_wit
     assert tried([0.104, 0.104, 0.104, 0.09], monkeypatch) == [6, 5, 3, 1]
 
 
+def test_between_a_few_that_make_hardly_any_error_and_too_many_others_are_tried(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Squares would leave room for all six; a net with gates kept 6 of 16 sites, with 0.001 of 0.02."""
+    assert tried([0.15, 0.12, 0.001], monkeypatch) == [6, 2, 1]  # nothing lies between
+    assert tried([0.104, 0.104, 0.001, 0.02], monkeypatch) == [6, 5, 3, 4]
+
+
 @pytest.mark.parametrize("last", [0.09, 0.3])
 def test_the_last_attempt_has_a_single_site_and_none_is_made_twice(
     last: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert tried([0.15, 0.3, last], monkeypatch) == [6, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("answers", "widths", "taken"),
+    [
+        ([0.05], [0], 0),
+        ([(0.05, 0.0005)], [0], 0),  # wider ranges would hardly gain anything
+        ([(0.05, 0.02), (0.04, 0.0)], [0, 1], 1),
+        ([(0.05, 0.02), (0.06, 0.01)], [0, 1], 0),  # and still wider ones are not asked
+        ([(0.05, 0.02), (0.04, 0.01), (0.03, 0.01)], [0, 1, 2], 2),
+    ],
+)
+def test_ranges_get_wider_while_what_they_cut_off_costs_more_than_coarser_steps(
+    answers: list[float | tuple[float, float]], widths: list[int], taken: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planted, report = searched(answers, monkeypatch, wider=2)
+    assert planted.widths == widths and report.detail["width"] == taken
+
+
+def test_sites_are_chosen_with_the_ranges_that_were_best_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers: list[float | tuple[float, float]] = [(0.2, 0.1), (0.15, 0.0), 0.07, 0.09]
+    planted, report = searched(answers, monkeypatch, wider=2)
+    assert planted.widths == [0, 1, 1, 1] and report.detail["width"] == 1
+    assert planted.tried == [6, 6, 2, 4]
+
+
+def test_a_pass_that_is_run_again_does_not_try_ranges_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    planted = Planted([(0.08, 0.04), 0.05, 0.05])
+    monkeypatch.setattr(choice, "Judge", lambda *_: planted)
+    model = ir.from_onnx_text(
+        '<ir_version: 10, opset_import: ["": 20]> g (float[1] x) => (float[1] y) { y = Abs(x) }'
+    )
+    ctx = Context(registry.find_target("cpu"), max_error=ALLOWED)
+    for _ in range(2):
+        report = choice.within(model.clone(), ctx, planted.scheme(0, model), [planted.scheme(1, model)])
+        assert report.detail["width"] == 1
+    assert planted.widths == [0, 1, 1]

@@ -33,15 +33,28 @@ def context(samples: list[Feeds] | None) -> Context:
     return Context(target=registry.find_target("cpu"), calibration=samples, max_error=1.0)
 
 
-def test_samples_are_stretched_by_as_much_as_they_differ() -> None:
-    """One deviation of the logarithm, at its largest for so few samples; the largest samples are taken."""
+def test_samples_are_stretched_beyond_the_largest_by_as_much_as_they_differ() -> None:
+    """Up to one deviation of the logarithm, at its largest for so few samples; the largest are taken."""
     samples = sized(*(math.exp(0.2 * (-1) ** i) for i in range(30)))
     made = stretched(samples, 30, 2)
     deviation = 0.2 * math.sqrt(30 / 29) * student.largest_deviation(29)
     assert [float(np.linalg.norm(feeds["x"])) for feeds in made.samples] == pytest.approx(
-        [math.exp(0.2 + deviation)] * 2, rel=1e-5
+        [math.exp(0.2 + deviation), math.exp(0.2 + deviation / 2)], rel=1e-5
     )
-    assert made.share == 1 / 31
+
+
+def test_all_that_is_made_lies_beyond_all_samples() -> None:
+    """Of a regnet calibrated on 13 images, six of eight stretched by their own size lay among the others."""
+    made = stretched(sized(1.0, 2.0, 3.0, 8.0), 4, 4).samples
+    assert min(float(np.linalg.norm(feeds["x"])) for feeds in made) > 8.0
+    nothing, *_ = stretched(sized(0.0, 0.0, 0.0), 3, 3).samples
+    assert not nothing["x"].any()
+
+
+@pytest.mark.parametrize("seen", [1, 13, 200])
+def test_more_samples_beyond_would_have_shown_among_those_seen(seen: int) -> None:
+    share = stretched(sized(1.0, 2.0), seen, 1).share
+    assert (1 - share) ** seen == pytest.approx(1 / 6)
 
 
 @pytest.mark.parametrize(
