@@ -15,8 +15,8 @@ import onnx_ir as ir
 
 from optc import match
 from optc.difference import EXACT_TOLERANCE
-from optc.listing import subgraphs
 from optc.storage import STORAGE
+from optc.subgraphs import subgraphs
 from optc.target import Target
 from optc.widen import widen
 

@@ -15,7 +15,8 @@ from optc.analysis.concrete import concrete
 from optc.analysis.cost import Machine, NodeCost, cost, this_machine, total
 from optc.analysis.liveness import liveness
 from optc.inspect_view import render
-from optc.listing import op_text, subgraphs, type_text
+from optc.listing import op_text, type_text
+from optc.subgraphs import subgraphs
 
 __all__ = ["inspect_data", "render", "tuned"]
 

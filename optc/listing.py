@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import onnx_ir as ir
 
+from optc.subgraphs import subgraphs
+
 INLINE_ELEMENTS = 8  # constants up to this many elements are shown by value where they are used
 NO_MODULE = "_empty_nn_module_stack"  # what the exporter writes for nodes of no module
 
@@ -145,18 +147,6 @@ def _node_lines(nodes: Iterable[ir.Node], hashes: bool, indent: str) -> Iterator
         for name, graph in subgraphs(node):
             yield f"{indent}  {name}:"
             yield from _graph_lines(graph, hashes, indent + "    ")
-
-
-def subgraphs(node: ir.Node) -> Iterator[tuple[str, ir.Graph]]:
-    """Yields the graphs that the attributes of ``node`` hold, by attribute name."""
-    for name, attr in sorted(node.attributes.items()):
-        if attr.is_ref():
-            continue
-        if attr.type == ir.AttributeType.GRAPH:
-            yield name, attr.as_graph()
-        elif attr.type == ir.AttributeType.GRAPHS:
-            for index, graph in enumerate(attr.as_graphs()):
-                yield f"{name}[{index}]", graph
 
 
 def _function_lines(function: ir.Function, hashes: bool) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from optc.listing import subgraphs
+from optc.subgraphs import subgraphs
 
 
 def detach(node: ir.Node) -> list[ir.Value]:

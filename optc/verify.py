@@ -25,6 +25,7 @@ import onnx_ir as ir
 from optc.analysis.shapes import is_marked_unknown
 from optc.errors import VerifyError
 from optc.opcheck import op_complaint, recursive_function
+from optc.subgraphs import subgraphs
 from optc.target import Target
 
 RULES = {
@@ -163,7 +164,7 @@ def _check_scope(walk: _Walk, scope: _Scope, outer: Visible) -> Iterator[Violati
             what = f"node name {node.name!r} is used twice" if node.name else "a node has no name"
             yield _at(scope, node, "I3", what)
         node_names.add(node.name or "")
-        for attribute, graph in _subgraphs(node):
+        for attribute, graph in subgraphs(node):
             inner = _Scope(graph, f"{attribute} of node {node.name!r} in {scope.label}", scope.typed)
             yield from _check_scope(walk, inner, visible)
         for index, value in enumerate(node.outputs):
@@ -259,17 +260,6 @@ def _check_interface(model: ir.Model, expected: Interface) -> Iterator[Violation
             rank_kept = captured[2] is None or captured[2] == now[2]
             if captured[:2] != now[:2] or not rank_kept:
                 yield Violation("I4", f"{side} {captured} became {now} (name, type, rank)", "the main graph")
-
-
-def _subgraphs(node: ir.Node) -> Iterator[tuple[str, ir.Graph]]:
-    for name, attribute in node.attributes.items():
-        if attribute.is_ref():
-            continue
-        if attribute.type == ir.AttributeType.GRAPH:
-            yield name, attribute.as_graph()
-        elif attribute.type == ir.AttributeType.GRAPHS:
-            for index, graph in enumerate(attribute.as_graphs()):
-                yield f"{name}[{index}]", graph
 
 
 def _at(scope: _Scope, node: ir.Node, rule: str, what: str) -> Violation:

@@ -117,11 +117,6 @@ def plain_ort(case: Case) -> list[list[Any]] | None:
     return results
 
 
-def runs_in_plain_ort(case: Case) -> bool:
-    """Whether ONNX Runtime computes the expected outputs of the untouched model."""
-    return plain_ort(case) is not None
-
-
 def open_plain(model: Path | bytes) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.log_severity_level = 4

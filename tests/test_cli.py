@@ -31,11 +31,6 @@ def _files(folder: Path) -> list[str]:
     return sorted(str(p.relative_to(folder)) for p in folder.rglob("*"))
 
 
-def _run(folder: Path) -> int:
-    arguments = ["--inputs", str(folder / "x.npz"), "-o", str(folder / "y.npz")]
-    return run_command(["run", str(folder / "out"), *arguments])
-
-
 def test_compile_and_run(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, x = tmp_path / "out", tmp_path / "x.npz"
     assert run_command(["compile", str(model), "-o", str(out), "--no-gate"]) == 0

@@ -21,7 +21,7 @@ from optc.analysis import shapes
 from optc.analysis.flops import Amount, Signature, flops, is_counted, product, shape_of, signature_key
 from optc.analysis.graph import Captures, captures, operands
 from optc.analysis.optypes import READS_WHAT_IT_WRITES, VIEWS
-from optc.listing import subgraphs
+from optc.subgraphs import subgraphs
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import onnx_ir as ir
 from optc.analysis.graph import captures, operands
 from optc.analysis.optypes import HEAVY, LOOKUPS, NO_DATA_OUT
 from optc.errors import InvalidModel
-from optc.listing import subgraphs
+from optc.subgraphs import subgraphs
 
 OPENED_OPS = 10_000  # a function that opens into more stays closed (nested calls can grow without bound)
 

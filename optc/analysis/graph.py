@@ -5,7 +5,7 @@ from __future__ import annotations
 import networkx as nx
 import onnx_ir as ir
 
-from optc.listing import subgraphs
+from optc.subgraphs import subgraphs
 
 Captures = dict[ir.Node, tuple[ir.Value, ...]]
 

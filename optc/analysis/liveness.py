@@ -11,7 +11,7 @@ import onnx_ir as ir
 from optc.analysis.flops import Amount, product, shape_of
 from optc.analysis.graph import captures, operands
 from optc.analysis.optypes import VIEWS
-from optc.listing import subgraphs
+from optc.subgraphs import subgraphs
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from optc.analysis.graph import captured_by
 from optc.analysis.shapes import constant_tensor
-from optc.listing import subgraphs
+from optc.subgraphs import subgraphs
 
 
 class Unreachable(Exception):

@@ -15,10 +15,10 @@ import onnx_ir as ir
 
 from optc.difference import difference
 from optc.errors import WrongRewrite
-from optc.listing import subgraphs
 from optc.oracle import random_op
 from optc.passbase import Feeds
 from optc.session import ORT_ERRORS, open_session, run_session
+from optc.subgraphs import subgraphs
 from optc.trail import Rewrite
 from optc.validate.recording import Recording
 from optc.validate.submodel import Unreachable, is_fused, submodel

@@ -13,7 +13,7 @@ from optc import match, rewrite
 from optc.analysis.axes_layout import Dim, Layout
 from optc.analysis.axes_rules import ATTENTIONS
 from optc.analysis.graph import Captures, captures
-from optc.listing import subgraphs
+from optc.subgraphs import subgraphs
 
 from . import _attend
 from ._emit import Emitter

@@ -22,6 +22,7 @@ from onnx_shape_inference import (
 
 from optc.analysis import shape_rules
 from optc.analysis.shapes import constant_tensor
+from optc.subgraphs import subgraphs
 
 from .dims import Dim, Dims
 
@@ -131,7 +132,7 @@ class Facts:
 
     def update(self, node: ir.Node) -> None:
         """Works out the facts about the outputs of ``node``."""
-        for subgraph in subgraphs(node):
+        for _, subgraph in subgraphs(node):
             if node.op_type in _LOOPS:
                 self._mark_loop(subgraph)
             else:
@@ -168,7 +169,7 @@ class Facts:
         """The shapes in the body of a loop may change from one iteration to the next."""
         self._loops.add(graph)
         for node in graph.all_nodes():
-            for subgraph in subgraphs(node):
+            for _, subgraph in subgraphs(node):
                 self._loops.add(subgraph)
 
     def _merge(self, inferred: ir.Shape | None, declared: ir.Shape | None) -> ir.Shape | None:
@@ -229,19 +230,6 @@ def _symbols(model: ir.Model) -> set[str]:
                 if isinstance(dim, ir.SymbolicDim) and _is_expression(dim):
                     names |= dim.free_symbols()
     return names
-
-
-def subgraphs(node: ir.Node) -> list[ir.Graph]:
-    """The graphs among the attributes of a node."""
-    found: list[ir.Graph] = []
-    for attribute in node.attributes.values():
-        if attribute.is_ref():
-            continue
-        if attribute.type == ir.AttributeType.GRAPH:
-            found.append(attribute.as_graph())
-        elif attribute.type == ir.AttributeType.GRAPHS:
-            found.extend(attribute.as_graphs())
-    return found
 
 
 def _has_references(node: ir.Node) -> bool:

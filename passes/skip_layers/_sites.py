@@ -10,9 +10,9 @@ import onnx_ir as ir
 
 from optc.analysis.blocks import Block, ends_of, find_blocks, layers_of
 from optc.analysis.padding import mask_inputs
-from optc.listing import subgraphs
 from optc.match import is_constant, is_op
 from optc.passbase import Skip
+from optc.subgraphs import subgraphs
 
 
 @dataclass(frozen=True, eq=False)
