@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -9,7 +10,7 @@ from typing import ClassVar, Literal
 import onnx_ir as ir
 
 from optc.errors import UserError
-from optc.passbase import Context, Pass, Report, option
+from optc.passbase import Context, Pass, Report, Skip, option
 
 from .compute import narrow_computation
 from .storage import round_weights
@@ -39,5 +40,10 @@ class Cast(Pass):
             what = f"{self.keep!r} is not a regular expression: {error}"
             raise UserError(what, where="option keep of cast") from None
         if TYPES[self.to] in ctx.target.precisions:
-            return narrow_computation(model, TYPES[self.to], kept, ctx)
-        return round_weights(model, TYPES[self.to], kept, ctx.trail)
+            report = narrow_computation(model, TYPES[self.to], kept, ctx)
+        else:
+            report = round_weights(model, TYPES[self.to], kept, ctx.trail)
+        if kept is None or any("kept by" in skip.reason for skip in report.skipped):
+            return report
+        told = Skip("keep", f"no node or weight that would change has a name with {self.keep!r}")
+        return dataclasses.replace(report, skipped=(*report.skipped, told))

@@ -130,7 +130,7 @@ def _constant_too_large(value: ir.Value | None) -> str | None:
 def _constant_too_small(node: ir.Node, value: ir.Value | None) -> str | None:
     """Why rounding a constant changes it by more than the precision; what a sum hardly feels may be so."""
     array = _constant(value)
-    if array is None or value is None or not np.isfinite(array).all():
+    if array is None or value is None or not np.isfinite(array).all() or np.abs(array).max() > _LARGEST:
         return None
     if array.size > 1 and node.op_type in ("Add", "Sub"):
         return None

@@ -32,12 +32,15 @@ class Quantize(Pass):
     chooses: ClassVar[bool] = True
     scheme: Scheme = option("auto", "auto: int8, static or dynamic by model and data; weight: weights alone")
     granularity: Literal["channel", "tensor", "group"] = option(
-        "channel", "what shares a scale of a weight: an output channel, all of it, or rows chosen by matrix"
+        "channel",
+        "what shares a scale of a weight: an output channel, all of it, or (weights alone) rows by matrix",
     )
     group: int = option(
         0, "rows that share a scale (int8-weight, int4-weight); 0: 32, or by granularity=group"
     )
-    exclude: str = option("", "regular expression: sites whose own or weight's name has it stay in float")
+    exclude: str = option(
+        "", "regular expression: sites whose own, weight's or bias's name has it stay in float"
+    )
     calibrate: Literal["minmax", "percentile", "entropy", "mse"] = option(
         "mse", "how int8-static sets ranges"
     )
@@ -52,6 +55,12 @@ class Quantize(Pass):
             UserError: an option has no meaning, or the scheme needs calibration data and there is none.
         """
         asked = self._asked()
+        report = self._run(model, ctx, asked)
+        return dataclasses.replace(
+            report, skipped=(*report.skipped, *which.without_effect(asked, report.skipped))
+        )
+
+    def _run(self, model: ir.Model, ctx: Context, asked: Asked) -> Report:
         if asked.scheme != "auto":
             return _within(model, ctx, asked, {}, latency.Timed())
         plan = auto.plan(model, ctx)

@@ -41,8 +41,8 @@ class Asked:
 
     @property
     def per_channel(self) -> bool:
-        """One scale per output channel of a weight."""
-        return self.granularity == "channel"
+        """One scale per output channel of a weight; groups of rows are for weights alone."""
+        return self.granularity != "tensor"
 
     @property
     def rows(self) -> int:

@@ -130,6 +130,16 @@ def test_what_keeps_a_divisor_from_zero_stays_in_float(least: str) -> None:
     assert types(copy)["a"] == ir.DataType.FLOAT16
 
 
+def test_an_end_that_nothing_reaches_keeps_only_its_own_node_in_float() -> None:
+    """Exporters write a missing bound as the largest float32; what reads the result can hold it."""
+    body = """(float[N,8] x) => (float[N,8] y) <float zero = {0.0}, float most = {3.4e38}>
+        { a = MatMul(x, w)  c = Clip(a, zero, most)  b = MatMul(c, w)  y = Neg(b) }"""
+    made, given = model(body, w=floats(8, 8)), {"x": floats(3, 8)}
+    copy, report = narrowed(made, given)
+    assert {skip.node for skip in report.skipped} == {"c"}
+    assert types(copy)["b"] == ir.DataType.FLOAT16
+
+
 @pytest.mark.parametrize("factor", [1e-6, 1e-9])
 def test_what_is_too_small_for_normal_numbers_stays_in_float(factor: float) -> None:
     body = "(float[N,8] x) => (float[N,8] y) { a = MatMul(x, w)  b = Mul(a, c)  y = Neg(b) }"

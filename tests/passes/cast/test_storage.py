@@ -93,6 +93,13 @@ def test_weights_are_kept_by_name() -> None:
     assert "kept by 'w1'" in str(entry["skipped"])
 
 
+def test_a_name_that_nothing_has_is_told() -> None:
+    artifact = compiled(model(), 'simplify, cast{keep="w11"}, fuse')
+    [entry] = [entry for entry in artifact.report["passes"] if entry["name"] == "cast"]
+    assert entry["matched"] == {"weight stored in float16": 2}
+    assert "no node or weight that would change has a name with 'w11'" in str(entry["skipped"])
+
+
 def test_a_bad_expression_is_refused() -> None:
     with pytest.raises(UserError, match="not a regular expression"):
         compiled(model(), 'cast{keep="("}')

@@ -61,6 +61,34 @@ def test_what_stays_in_float_is_named_with_the_reason() -> None:
     assert ops(model).count("MatMul") == 1
 
 
+def test_a_site_can_be_excluded_by_the_name_of_its_bias() -> None:
+    """What an exporter folds (a transposed weight) gets a name that says nothing; the bias keeps its own."""
+    body = f"{SIGNATURE} {{ p = MatMul(x, w)  s = Add(p, b)  q = MatMul(x, v)  y = Add(s, q) }}"
+    made = parse(body, w=W, v=V, b=BIAS)
+    made.graph.initializers["b"].name = "head.bias"
+    model, _ = run(PLAIN.replace("smooth", 'exclude="^head", smooth'), made)
+    assert [node.name for node in model.graph if node.op_type == "MatMul"] == ["p_node"]
+    assert ops(model).count("MatMulInteger") == 1
+
+
+@pytest.mark.parametrize(("exclude", "told"), [("^v$", False), ("^vv$", True)])
+def test_an_expression_that_no_name_has_is_told(exclude: str, told: bool) -> None:
+    body = f"{SIGNATURE} {{ p = MatMul(x, w)  q = MatMul(x, v)  y = Add(p, q) }}"
+    _, [record] = run(PLAIN.replace("smooth", f'exclude="{exclude}", smooth'), parse(body, w=W, v=V))
+    assert told == any("no site or table has a name" in skip.reason for skip in record.report.skipped)
+
+
+def test_groups_of_rows_are_for_weights_alone() -> None:
+    """In dynamic int8 each output channel has its scale then too, not all of a weight one."""
+    found = {}
+    for granularity in ("channel", "group", "tensor"):
+        text = PLAIN.replace("smooth", f"granularity={granularity}, smooth")
+        model, _ = run(text, parse(f"{SIGNATURE} {{ y = MatMul(x, w) }}", w=W))
+        found[granularity] = oracle.run(model, {"x": X})["y"]
+    np.testing.assert_array_equal(found["group"], found["channel"])
+    assert not np.array_equal(found["group"], found["tensor"])
+
+
 def test_an_old_operator_set_is_left_alone_with_the_reason() -> None:
     model, [record] = run(PLAIN, parse(f"{SIGNATURE} {{ y = MatMul(x, w) }}", opset=9, w=W))
     assert "needs 11" in record.report.skipped[-1].reason
