@@ -11,6 +11,7 @@ from optc import match
 from optc.passbase import Context, Feeds
 from optc.passes.quantize.calibration import RANGES, Distribution, Reach, observe
 
+from .before import grid_behind, grid_of
 from .grid import Grid, activation_grid
 from .limits import bounds
 from .region import LIMITING, MOVING, Region
@@ -70,30 +71,24 @@ def constant_range(value: ir.Value) -> tuple[float, float]:
 
 
 def grids(region: Region, ranges: Mapping[ir.Value, tuple[float, float]]) -> dict[ir.Value, Grid]:
-    """The grid of every value; what only moves elements shares the grid of its input."""
+    """The grid of every value; what only moves elements shares that of its input.
+
+    What the model rounds itself goes to its grid straight away.
+    """
     made: dict[ir.Value, Grid] = {}
     for value in region.values:
-        low, high = constant_range(value) if match.is_constant(value) else ranges[value]
-        made[value] = activation_grid(low, high)
+        if match.is_constant(value):
+            made[value] = activation_grid(*constant_range(value))
+        else:
+            made[value] = grid_behind(value) or activation_grid(*ranges[value])
     for node in _in_order(region):
         source = node.inputs[0]
         if node.op_type not in MOVING or source is None:
             continue
-        grid = made.get(source) or _grid_before(source)
+        grid = made.get(source) or grid_of(match.producer(source, "DequantizeLinear"))
         if grid is not None:
             made.update({output: grid for output in node.outputs if output in made})
     return made
-
-
-def _grid_before(value: ir.Value) -> Grid | None:
-    """The grid that a value has had before, where it is one that the region could have chosen."""
-    node = match.producer(value, "DequantizeLinear")
-    if node is None or len(node.inputs) < 3 or node.inputs[2] is None:
-        return None
-    scale, zero = match.scalar(node.inputs[1]), match.scalar(node.inputs[2])
-    if scale is None or zero is None or node.inputs[2].dtype != ir.DataType.UINT8:
-        return None
-    return Grid(np.float32(scale), int(zero))
 
 
 def _in_order(region: Region) -> list[ir.Node]:

@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from optc import match
 
+from .before import take_over
 from .graph import Graph
 from .grid import Grid, quantized_weight, weight_scales
 from .region import Region
@@ -67,6 +68,7 @@ def _quantize_value(value: ir.Value, grid: Grid, inside: bool, region: Region, g
         "DequantizeLinear", [codes, scale, zero], f"{name}_dequantized", ir.DataType.FLOAT, shape
     )
     graph.place_behind(value, codes, back)
+    take_over(value, grid, codes, graph)
     if inside:
         graph.replace(value, back, but=codes.producer())
     else:
