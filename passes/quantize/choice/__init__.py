@@ -240,16 +240,18 @@ class _Search:
     def _try(self, chosen: Sequence[int], budget: float) -> _Made:
         left: dict[str, str] = {}
         fewer: list[str] = []
-        for group, way in zip(self._groups, chosen, strict=True):
+        for group, ways, way in zip(self._groups, self._options, chosen, strict=True):
             if way == 0:
-                left.update(dict.fromkeys(group.sites, self._reason(group)))
+                left.update(dict.fromkeys(group.sites, self._reason(group, ways)))
             if way == _FEWER_BITS:
                 fewer += [site for site in group.sites if site in self._scheme.coarser]
         trial = self._model.clone()
         report = self._scheme.apply(trial, left, fewer)
         return _Made(list(chosen), budget, self._judge.of(trial), trial, report)
 
-    def _reason(self, group: Group) -> str:
+    def _reason(self, group: Group, ways: Sequence[Option]) -> str:
+        if ways[1].gain <= 0.0:
+            return "8 bits save no time here" + (", and 4 bits lose too much" if len(ways) > 2 else "")
         one = (
             "its error alone"
             if len(group.sites) == 1
@@ -263,7 +265,11 @@ class _Search:
         return replace(best.report, detail={**best.report.detail, "choice": self._told(best)})
 
     def _nothing(self) -> Report:
-        skips = [Skip(site, f"left in float: {self._reason(g)}") for g in self._groups for site in g.sites]
+        skips = [
+            Skip(site, f"left in float: {self._reason(group, ways)}")
+            for group, ways in zip(self._groups, self._options, strict=True)
+            for site in group.sites
+        ]
         return Report(False, skipped=tuple(skips), detail={"choice": self._told(None)})
 
     def _told(self, best: _Tried | None) -> dict[str, Any]:
