@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import onnx_ir as ir
 import pytest
 import torch
 from layered_network import CALIBRATION, DEPTH, WIDTH, Encoder, X, compiled
 from torch import nn
 
+from optc.oracle import Oracle
 from optc.passes.skip_layers import _stand_in
 from optc.passes.skip_layers._compensate import Fit, Moments, fit_diagonal, fit_linear
 
@@ -109,6 +113,37 @@ def test_a_map_that_moves_the_answers_away_is_not_taken(monkeypatch: pytest.Monk
     found, row = compiled(Encoder("pre"), "count=1, compensate=true", calibration=CALIBRATION)
     assert any("nearer without a map" in skip["reason"] for skip in row["skipped"])
     assert torch.equal(found(X), bare(X))
+
+
+def test_samples_of_all_the_data_judge_a_map(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every fifth, none of which a fit has seen."""
+    judged: list[Any] = []
+
+    def oracle(model: ir.Model, samples: list[Any]) -> Oracle:
+        judged.extend(samples)
+        return Oracle(model, samples)
+
+    monkeypatch.setattr(_stand_in, "Oracle", oracle)
+    compiled(Encoder("pre"), "count=1, compensate=true", calibration=CALIBRATION)
+    expected = CALIBRATION["x"].reshape(-1, *X.shape)[4::5]
+    assert len(expected) == 4
+    np.testing.assert_array_equal([sample["x"] for sample in judged], expected)
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "reason"),
+    [
+        (ir.DataType.FLOAT, [2, "tokens", 8], None),
+        (ir.DataType.FLOAT, [2, 8, 4, 4], "its channels are not on the last axis"),
+        (ir.DataType.FLOAT, [2, 4, "width"], "the width of its last axis is not known when compiling"),
+        (ir.DataType.FLOAT, [8], "the width of its last axis is not known when compiling"),
+        (ir.DataType.INT64, [2, 4, 8], "its type is INT64"),
+    ],
+    ids=str,
+)
+def test_only_vectors_of_tokens_get_a_map(kind: ir.DataType, shape: list[Any], reason: str | None) -> None:
+    value = ir.Value(name="exit", type=ir.TensorType(kind), shape=ir.Shape(shape))
+    assert _stand_in._not_a_token_vector(value) == reason
 
 
 def test_terms_of_a_sum_are_not_compensated() -> None:
