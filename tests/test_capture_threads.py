@@ -17,31 +17,42 @@ from torch import nn
 from optc.capture import capture, convert, pt2_file
 from optc.capture.quiet import quiet
 
-Meanwhile = Callable[[Callable[[], Any]], Callable[[], None]]
-
 X = torch.ones(2, 3)
 
 
-@pytest.fixture
-def meanwhile() -> Iterator[Meanwhile]:
-    """Of some work, what runs it in another thread when it is first called, and gives it time to get through.
+class Interruption:
+    """Calling it starts `work` in another thread, once, and gives it time to get through.
 
     Without turns it does, in about a tenth of a second; with them it begins when the caller is done.
     """
-    others: list[threading.Thread] = []
 
-    def of(work: Callable[[], Any]) -> Callable[[], None]:
-        def start() -> None:
-            if not others:
-                others.append(threading.Thread(target=work))
-                others[0].start()
-                others[0].join(1)
+    def __init__(self, work: Callable[[], Any]) -> None:
+        self._thread = threading.Thread(target=work)
+        self._started = False
 
-        return start
+    def __call__(self) -> None:
+        if not self._started:
+            self._started = True
+            self._thread.start()
+            self._thread.join(1)
+
+    def wait(self) -> None:
+        """Until the work is done: what is changed only for its while is not to be looked at before."""
+        if self._started:
+            self._thread.join()
+
+
+@pytest.fixture
+def meanwhile() -> Iterator[Callable[[Callable[[], Any]], Interruption]]:
+    made: list[Interruption] = []
+
+    def of(work: Callable[[], Any]) -> Interruption:
+        made.append(Interruption(work))
+        return made[-1]
 
     yield of
-    for other in others:
-        other.join()
+    for one in made:
+        one.wait()
 
 
 class Halved(nn.Module):
@@ -49,7 +60,7 @@ class Halved(nn.Module):
         return x / (x + 1e-8)
 
 
-def test_a_trace_keeps_what_it_changed_of_torch(meanwhile: Meanwhile) -> None:
+def test_a_trace_keeps_what_it_changed_of_torch(meanwhile: Callable[..., Interruption]) -> None:
     """Layers that look into a mask, and the mode of the module, which the other thread captures as well."""
     layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.5, batch_first=True)
     encoder = nn.TransformerEncoder(layer, 1, enable_nested_tensor=False).train()
@@ -66,12 +77,13 @@ def test_a_trace_keeps_what_it_changed_of_torch(meanwhile: Meanwhile) -> None:
     made, arguments = Encoder(), (torch.randn(2, 5, 8), torch.zeros(5, 5))
     interrupted = meanwhile(lambda: capture(made, arguments))
     captured = capture(made, arguments)
+    interrupted.wait()
     assert made.training and encoder.training
     assert not [node for node in captured.model.graph if node.op_type == "Dropout"]
 
 
 def test_a_conversion_keeps_the_digits_of_numbers(
-    meanwhile: Meanwhile, monkeypatch: pytest.MonkeyPatch
+    meanwhile: Callable[..., Interruption], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     interrupted, export = meanwhile(lambda: capture(Halved(), X)), torch.onnx.export
 
@@ -81,11 +93,12 @@ def test_a_conversion_keeps_the_digits_of_numbers(
 
     monkeypatch.setattr(convert.torch.onnx, "export", interrupted_export)
     captured = capture(Halved(), X)
+    interrupted.wait()
     assert [node.op_type for node in captured.model.graph] == ["Add", "Div"]
 
 
 def test_a_file_is_read_without_unpickling(
-    meanwhile: Meanwhile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    meanwhile: Callable[..., Interruption], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Torch's switch for that is an environment variable."""
     path, switch = tmp_path / "p.pt2", "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
@@ -101,6 +114,7 @@ def test_a_file_is_read_without_unpickling(
     monkeypatch.setattr(torch.export, "load", interrupted_load)
     monkeypatch.delenv(switch, raising=False)
     pt2_file.load_pt2(path)
+    interrupted.wait()
     assert set(switched) == {"1"}
 
 
