@@ -2,39 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
 
-from optc import (
-    checks,
-    data,
-    gate,
-    gating,
-    holdout,
-    lossy,
-    observers,
-    prepare,
-    registry,
-    report,
-    verify,
-)
+from optc import checks, data, gating, observers, prepare, registry, report, verify
 from optc import curve as curve_of
 from optc.artifact import Artifact
 from optc.capture import Captured, capture
 from optc.errors import InvalidModel, UserError
 from optc.notes import notes
-from optc.passbase import Context, Feeds
+from optc.passbase import Context
 from optc.pipeline import Observer, Pipeline, Record
 from optc.profile import profile
 from optc.request import Request
-from optc.trail import Trail
-from optc.validate import Validator
-
-Progress = Callable[[Iterable[Any], str], Iterable[Any]]
+from optc.setting import Progress, Setting
 
 
 def compile(
@@ -135,49 +120,6 @@ def compile(
     return artifact
 
 
-def _context(
-    request: Request, captured: Captured, calibration: Sequence[Feeds], progress: Progress | None
-) -> tuple[Context, Validator | None]:
-    """What passes are given, and who follows their rewrites where ``--validate`` asks for that."""
-    ctx = Context(
-        target=request.target,
-        examples=captured.examples,
-        calibration=calibration or None,
-        lowerings=gating.lowerings_of(request.decisions or {}),
-        max_error=request.allowance.max_error,
-        metric=request.metric,
-        max_drop=request.max_drop,
-        times=request.gate,
-        decided=request.decisions,
-        seed=request.seed,
-        threads=request.threads,
-    )
-    if progress is not None:
-        ctx.progress = progress
-    validator = Validator(captured.examples, request.seed) if request.validate else None
-    if validator is not None:
-        ctx.trail = Trail(watchers=(validator,))
-    return ctx, validator
-
-
-def _watchers(
-    request: Request,
-    compare: observers.Compare,
-    metric: observers.Metric | None,
-    pays: lossy.Pays,
-    dump: str | Path | None,
-) -> list[Observer]:
-    """Who looks at the model around every pass, in the order in which they are asked."""
-    return [
-        observers.Verify(),
-        *([observers.Dump(Path(dump))] if dump is not None else []),
-        compare,
-        *([metric] if metric is not None else []),
-        pays if request.gate else lossy.Replayed(request.decisions or {}),
-        observers.Sizes(),
-    ]
-
-
 def open_model(source: str) -> ir.Model:
     """The model of a file, artifact directory or factory, for commands that only look at it."""
     path = Path(source)
@@ -195,50 +137,38 @@ def _compile(
 ) -> Artifact:
     if found := verify.check(captured.model):
         raise InvalidModel(f"the captured model is not valid: {found[0]}", where=captured.source)
-    example = captured.examples[0] if captured.examples else None
-    samples = data.calibration_samples(calibration, example, any_batch=data.takes_any_batch(captured.model))
-    limited = request.allowance.max_error is not None or request.metric is not None
-    seen, unseen = holdout.split(samples) if limited else (samples, frozenset[int]())
-    ctx, validator = _context(request, captured, seen, progress)
-    compare = observers.Compare(samples or captured.examples, request.allowance, unseen)
-    programs = gate.OrtPrograms(request.threads)
-    pays = lossy.Pays(request.pipeline, ctx, programs, request.gate_seconds * gating.LOSSY_SHARE)
-    metric = None
-    if request.metric is not None and request.max_drop is not None:
-        metric = observers.Metric(request.metric, request.max_drop, request.threads)
-    watchers = _watchers(request, compare, metric, pays, dump)
-    for watcher in watchers:
+    setting = Setting.of(request, captured, calibration, dump, progress)
+    for watcher in setting.watchers:
         watcher.start(captured.model)
-    raised = prepare.raise_opset(captured, request.target, compare)
+    raised = prepare.raise_opset(captured, request.target, setting.compare)
     plain = captured.model.clone()
-    widened = prepare.compute_in_single(captured, request.target, compare)
-    model, records = request.pipeline.run(captured.model, ctx, watchers)
-    if request.gate:
-        outcome = gating.Gate(plain, ctx, programs, request.gate_seconds, pays, watchers).run(model, records)
-    else:
-        outcome = gating.ungated(request.decisions or {}, plain, model, records)
-    ctx, records = replace(ctx, lowerings=outcome.lowerings), outcome.records
-    judge = curve_of.Judge(compare, metric, request.allowance.max_error, request.max_drop)
-    curves = curve_of.curves(records, plain, ctx, judge, programs=programs, seconds=request.curve_seconds)
-    model, legalized = _legalize(outcome.model, ctx, watchers, len(records))
+    widened = prepare.compute_in_single(captured, request.target, setting.compare)
+    outcome = _run_passes(captured.model, plain, request, setting)
+    ctx = replace(setting.ctx, lowerings=outcome.lowerings)
+    curves = curve_of.curves(
+        outcome.records,
+        plain,
+        ctx,
+        setting.judge(request),
+        programs=setting.programs,
+        seconds=request.curve_seconds,
+    )
+    model, legalized = _legalize(outcome.model, ctx, setting.watchers, len(outcome.records))
     verify.verify(model, target=request.target, after="legalize")
-    error, _ = compare.judge(model, exact=False)
-    records = records + legalized
-    profiled = _profiled(request, plain, model, captured.examples)
-    timing = {**outcome.timing, **profiled, **_metric(metric, model), **notes(request, samples, error)}
+    error, _ = setting.compare.judge(model, exact=False)
+    timing = {
+        **outcome.timing,
+        **_profiled(request, plain, model, captured.examples),
+        **_metric(setting.metric, model),
+        **notes(request, setting.samples, error),
+    }
+    records = outcome.records + legalized
     summary = {
-        "source": captured.source,
-        "target": request.target.name,
-        "inputs": {
-            "interface": report.interface(plain),
-            "samples": captured.examples_note,
-            "errors_on": data.described(samples, captured.examples_note),
-        },
-        "threads": request.threads,
+        **_asked(captured, request, setting, plain),
         "opset": raised,
         **({"widened": widened} if widened else {}),
         "passes": [report.entry(record) for record in records],
-        **({"validation": validator.summary()} if validator is not None else {}),
+        **({"validation": setting.validator.summary()} if setting.validator is not None else {}),
         **({"curves": curves} if curves else {}),
         "final": report.whole(
             records,
@@ -259,6 +189,31 @@ def _compile(
     if "skipped" in error and request.target.check_machine() is None:
         artifact.open(captured.source)  # nothing has run it yet
     return artifact
+
+
+def _run_passes(model: ir.Model, plain: ir.Model, request: Request, setting: Setting) -> gating.Outcome:
+    """The pipeline, and of what it did what the gate keeps, or an earlier one kept."""
+    model, records = request.pipeline.run(model, setting.ctx, setting.watchers)
+    if not request.gate:
+        return gating.ungated(request.decisions or {}, plain, model, records)
+    gated = gating.Gate(
+        plain, setting.ctx, setting.programs, request.gate_seconds, setting.pays, setting.watchers
+    )
+    return gated.run(model, records)
+
+
+def _asked(captured: Captured, request: Request, setting: Setting, plain: ir.Model) -> dict[str, Any]:
+    """What was compiled for what, as the report shows it."""
+    return {
+        "source": captured.source,
+        "target": request.target.name,
+        "inputs": {
+            "interface": report.interface(plain),
+            "samples": captured.examples_note,
+            "errors_on": data.described(setting.samples, captured.examples_note),
+        },
+        "threads": request.threads,
+    }
 
 
 def _legalize(
