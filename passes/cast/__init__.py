@@ -26,7 +26,9 @@ class Cast(Pass):
     exact: ClassVar[bool] = False
     plain: ClassVar[bool] = True
     to: Literal["fp16", "bf16"] = option("fp16", "the half-precision type")
-    keep: str = option("", "regular expression: nodes and weights whose name has it keep their precision")
+    keep: str = option(
+        "", "regular expression: nodes and weights whose own or bias's name has it keep their precision"
+    )
 
     def run(self, model: ir.Model, ctx: Context) -> Report:
         """Inputs and outputs of the model stay as they are.

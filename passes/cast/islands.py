@@ -14,6 +14,7 @@ import onnx_ir as ir
 
 from optc import match
 from optc.passbase import Context, Feeds
+from optc.passes.fuse._bias import biases
 from optc.passes.quantize.calibration import Extremes, observe
 from optc.rewrite import opset
 
@@ -82,9 +83,9 @@ def find(
 
 
 def _why(node: ir.Node, model: ir.Model, to: ir.DataType, kept: re.Pattern[str] | None) -> str | None:
-    if kept is not None and any(
-        kept.search(str(name)) for name in (node.name, *(value.name for value in node.inputs if value))
-    ):
+    values = [*(value for value in node.inputs if value is not None), *biases(node)]
+    names = [node.name, *(value.name for value in values)]
+    if kept is not None and any(kept.search(str(name)) for name in names):
         return f"kept by {kept.pattern!r}"
     if node.domain not in ("", "ai.onnx"):
         return f"{node.domain} operators keep their precision"

@@ -13,7 +13,9 @@ from functools import partial
 import numpy as np
 import onnx_ir as ir
 
+from optc.analysis import shapes
 from optc.passbase import Report, Skip
+from optc.passes.fuse._bias import biases
 from optc.storage import STORAGE, storable
 from optc.trail import Trail
 
@@ -26,6 +28,8 @@ def round_weights(
     A weight that overflows, or whose rounding loses more than the precision of the type, stays.
     """
     model.metadata_props[STORAGE] = to.name
+    if kept is not None:
+        shapes.infer(model)  # which tell what is a bias
     done: Counter[str] = Counter()
     skips: list[Skip] = []
     weights = [value for value in model.graph.initializers.values() if storable(value) and value.uses()]
@@ -43,8 +47,11 @@ def round_weights(
 
 
 def _is_kept(value: ir.Value, kept: re.Pattern[str]) -> bool:
-    names = (str(value.name), *(str(node.name) for node, _ in value.uses()))
-    return any(kept.search(name) for name in names)
+    """By its name, that of a node that reads it, or that of the bias of a product with it."""
+    readers = [node for node, _ in value.uses()]
+    values = [value, *(bias for node in readers for bias in biases(node))]
+    names = [each.name for each in values] + [node.name for node in readers]
+    return any(kept.search(str(name)) for name in names)
 
 
 def _round(value: ir.Value, to: ir.DataType) -> str | None:

@@ -23,3 +23,13 @@ def bias_add(value: ir.Value) -> tuple[ir.Node, ir.Value] | None:
         return None
     bias = add.inputs[1] if add.inputs[0] is value else add.inputs[0]
     return (add, bias) if bias is not None and bias is not value and is_bias(bias, value) else None
+
+
+def biases(node: ir.Node) -> list[ir.Value]:
+    """What a product or convolution adds to its result: an input of its own, or what the Add behind it adds.
+
+    A name says nothing where an exporter folded the weight (transposed it, say), and the bias keeps its own.
+    """
+    own = node.inputs[2] if match.is_op(node, "Conv", "Gemm") and len(node.inputs) > 2 else None
+    found = bias_add(node.outputs[0]) if match.is_op(node, "MatMul", "Gemm") else None
+    return [value for value in (own, found and found[1]) if value is not None]

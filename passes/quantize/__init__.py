@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from optc.passbase import Context, Pass, Report, option
 
-from . import auto, choice, schemes, weight_only, which
+from . import auto, choice, effect, schemes, weight_only, which
 from .asked import Asked, exponent, pattern
 from .choice import latency
 from .choice.products import FLOAT, WEIGHT4
@@ -56,9 +56,9 @@ class Quantize(Pass):
         """
         asked = self._asked()
         report = self._run(model, ctx, asked)
-        return dataclasses.replace(
-            report, skipped=(*report.skipped, *which.without_effect(asked, report.skipped))
-        )
+        taken = report.detail.get("scheme", asked.scheme)
+        told = effect.without_effect(self.options(), taken, asked, report.skipped)
+        return dataclasses.replace(report, skipped=(*report.skipped, *told))
 
     def _run(self, model: ir.Model, ctx: Context, asked: Asked) -> Report:
         if asked.scheme != "auto":

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import onnx_ir as ir
 
 from optc.analysis import shapes
 from optc.passbase import Skip
-from optc.passes.fuse._bias import bias_add
+from optc.passes.fuse._bias import biases
 
 from . import tables
 from .asked import Asked
@@ -59,17 +59,7 @@ def leave_site(asked: Asked, left: Mapping[str, str]) -> Callable[[Site], str | 
 
 
 def _names(site: Site) -> list[str]:
-    """Of the node, its weight and its bias: a folded weight has no name of its own, and the bias may."""
-    found = None if site.is_convolution else bias_add(site.output)
-    bias = site.bias if found is None else found[1]
-    return [site.name, str(site.weight.name), *([] if bias is None else [str(bias.name)])]
-
-
-def without_effect(asked: Asked, skips: Sequence[Skip]) -> list[Skip]:
-    """That nothing is called what is excluded, if that is so."""
-    if asked.exclude is None or any("excluded by" in skip.reason for skip in skips):
-        return []
-    return [Skip("exclude", f"no site or table has a name with {asked.exclude.pattern!r}")]
+    return [site.name, str(site.weight.name), *(str(bias.name) for bias in biases(site.node))]
 
 
 def leave_table(asked: Asked, left: Mapping[str, str]) -> Callable[[str], str | None]:

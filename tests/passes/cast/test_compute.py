@@ -163,6 +163,15 @@ def test_nodes_and_weights_are_kept_by_name() -> None:
     assert any("kept by" in skip.reason for skip in report.skipped)
 
 
+def test_a_product_is_kept_by_the_name_of_the_bias_behind_it() -> None:
+    """What an exporter folds (a transposed weight) gets a name that says nothing; the bias keeps its own."""
+    body = "(float[N,8] x) => (float[N,8] y) { a = MatMul(x, w)  b = Add(a, bias)  y = MatMul(b, v) }"
+    made = model(body, w=floats(8, 8), v=floats(8, 8), bias=floats(8))
+    made.graph.initializers["bias"].name = "head.bias"
+    found = types(narrowed(made, {"x": floats(2, 8)}, keep="^head")[0])
+    assert found["a"] == ir.DataType.FLOAT and found["y"] == ir.DataType.FLOAT16
+
+
 def test_a_second_run_changes_nothing() -> None:
     given = feeds()
     once, _ = narrowed(block(), given)

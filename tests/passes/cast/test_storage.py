@@ -27,8 +27,8 @@ def weights() -> dict[str, np.ndarray]:
     return {name: rng.normal(size=shape).astype(np.float32) / 8 for name, shape in shapes.items()}
 
 
-def model(**arrays: np.ndarray) -> onnx.ModelProto:
-    proto = onnx.parser.parse_model(BODY)
+def model(body: str = BODY, **arrays: np.ndarray) -> onnx.ModelProto:
+    proto = onnx.parser.parse_model(body)
     for name, array in (weights() | arrays).items():
         proto.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
     return proto
@@ -91,6 +91,17 @@ def test_weights_are_kept_by_name() -> None:
     [entry] = [entry for entry in artifact.report["passes"] if entry["name"] == "cast"]
     assert entry["matched"] == {"weight stored in float16": 1}
     assert "kept by 'w1'" in str(entry["skipped"])
+
+
+@pytest.mark.parametrize(
+    "body", [BODY, BODY.replace("MatMul(x, w1)  b = Add(a, b1)", "Gemm(x, w1, b1)  b = Relu(a)")]
+)
+def test_weights_are_kept_by_the_name_of_the_bias_beside_them(body: str) -> None:
+    """What an exporter folds (a transposed weight) gets a name that says nothing; the bias keeps its own."""
+    made, ctx = ir.from_proto(model(body)), Context(target=registry.find_target("cpu"))
+    _, [record] = Pipeline.parse('cast{keep="^b1$"}').run(made, ctx)
+    assert {skip.node for skip in record.report.skipped} == {"w1"}
+    assert record.report.matched == {"weight stored in float16": 1}
 
 
 def test_a_name_that_nothing_has_is_told() -> None:
