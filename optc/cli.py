@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -241,7 +242,9 @@ def targets(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The ``optc`` command; exits the process."""
+    """The ``optc`` command; exits the process. Told to terminate it ends as after Ctrl-C, and cleans up."""
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(run_command(sys.argv[1:] if arguments is None else arguments))
 
 

@@ -19,6 +19,7 @@ from optc.errors import OptcError, UserError
 _ClickError: type[Exception] = next(t for t in typer.BadParameter.__mro__ if t.__name__ == "ClickException")
 
 _INTERRUPTED, _STOPPED = 130, "optc: interrupted; nothing was written\n"
+_HALF, _WIDEST = 600, 2000  # characters of a line
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -98,7 +99,17 @@ def _complain(error: Exception, as_json: bool, what: str) -> None:
     if as_json:
         details = {key: getattr(error, key, None) for key in ("what", "where", "hint")}
         _write_json(what.replace(" ", "_"), {**details, "message": str(error)})
-    sys.stderr.write(f"optc: {what}: {error}\n")
+    sys.stderr.write(_printable(f"optc: {what}: {error}\n"))
+
+
+def _printable(message: str) -> str:
+    """Names in a message come from files: what would steer a terminal is spelt out, and the middle of a long
+    line is left out."""
+    plain = "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in message)
+    lines = plain.split("\n")
+    return "\n".join(
+        each if len(each) <= _WIDEST else f"{each[:_HALF]} ... {each[-_HALF:]}" for each in lines
+    )
 
 
 def _write_json(key: str, details: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from optc.errors import OptcError, UserError
 
 
 @contextmanager
-def user_code(what: str, known: Mapping[type[Exception], str] | None = None) -> Iterator[None]:
+def user_code(what: str, known: Mapping[type[BaseException], str] | None = None) -> Iterator[None]:
     """Makes a UserError of whatever the code inside raises, with the line in the user's file.
 
     Args:
@@ -20,7 +20,7 @@ def user_code(what: str, known: Mapping[type[Exception], str] | None = None) -> 
         yield
     except OptcError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         from optc.capture.provenance import user_line  # capture reads calibration data, as this does
 
         message, hint = f"{what} failed: {type(error).__name__}", "fix the error there"

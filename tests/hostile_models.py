@@ -119,6 +119,12 @@ def wrong_attribute_type() -> onnx.ModelProto:
     return model(Node("Softmax", ["x"], ["y"], name="soft", axis="last"))
 
 
+def reference_outside() -> onnx.ModelProto:
+    broken = model(Node("Softmax", ["x"], ["y"], name="soft"))
+    broken.graph.node[0].attribute.add(name="axis", ref_attr_name="ax", type=onnx.AttributeProto.INT)
+    return broken
+
+
 def untyped_attribute() -> onnx.ModelProto:
     broken = model(Node("Softmax", ["x"], ["y"], name="soft", axis=1))
     broken.graph.node[0].attribute[0].ClearField("type")
@@ -173,6 +179,10 @@ CASES: dict[str, tuple[Callable[[], onnx.ModelProto], tuple[str, ...]]] = {
     "two inputs of one name": (
         lambda: model(Node("Relu", ["x"], ["y"]), inputs=[value("x"), value("x")]),
         ("'x'", "twice"),
+    ),
+    "input without an element type": (
+        lambda: model(Node("Relu", ["x"], ["y"]), inputs=[value("x", kind=TensorProto.UNDEFINED)]),
+        ("input 'x'", "no element type"),
     ),
     "input without a name": (lambda: model(Node("Relu", ["x"], ["y"]), inputs=[value("")]), ("no name",)),
     "output without a name": (lambda: named_output(""), ("no name",)),
@@ -243,6 +253,14 @@ CASES: dict[str, tuple[Callable[[], onnx.ModelProto], tuple[str, ...]]] = {
     "absurd dim of an input": (
         lambda: model(Node("Relu", ["x"], ["y"]), inputs=[value("x", [-7, 2])]),
         ("'x'", "-7"),
+    ),
+    "opset from the future": (
+        lambda: model(Node("Relu", ["x"], ["y"]), imports=[("", 999)]),
+        ("opset 999", "knows"),
+    ),
+    "reference to an attribute of no function": (
+        reference_outside,
+        ("'soft'", "'axis'", "'ax'"),
     ),
     "opset imported twice": (
         lambda: model(Node("Relu", ["x"], ["y"]), imports=[("", 20), ("ai.onnx", 13)]),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from importlib.metadata import version
@@ -14,7 +16,7 @@ import pytest
 import torch
 
 import optc
-from optc.cli import run_command
+from optc.cli import main, run_command
 
 TEXT = """<ir_version: 10, opset_import: ["": 20]>
 g (float[batch,4] x) => (float[batch,4] y) { h = Identity(x)  s = Sigmoid(h)  y = Mul(h, s) }"""
@@ -110,6 +112,21 @@ def test_an_interrupt_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
 
     monkeypatch.setattr("optc.catalog.targets", interrupted)
     assert run_command(["targets"]) == 130
+    assert "interrupted; nothing was written" in capsys.readouterr().err
+
+
+def test_told_to_terminate_it_ends_as_after_an_interrupt(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And so cleans up, which the default of the system does not."""
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr("optc.catalog.targets", lambda: os.kill(os.getpid(), signal.SIGTERM))
+    try:
+        with pytest.raises(SystemExit) as ended:
+            main(["targets"])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert ended.value.code == 130
     assert "interrupted; nothing was written" in capsys.readouterr().err
 
 

@@ -7,6 +7,7 @@ import json
 import os
 from pathlib import Path
 
+import hostile_models
 import numpy as np
 import onnx_ir as ir
 import pytest
@@ -189,6 +190,20 @@ def test_a_damaged_manifest(
     assert _run(tmp_path) == 2
     told = capsys.readouterr().err
     assert message in told and "Traceback" not in told
+
+
+def test_names_in_messages_do_not_steer_the_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nor flood it."""
+    ghost = "\x1b[2J" + "g" * 100_000
+    broken = hostile_models.model(hostile_models.Node("Add", ["x", ghost], ["y"], name="sum\x07"))
+    (tmp_path / "model.onnx").write_bytes(broken.SerializeToString())
+    assert run_command(["compile", str(tmp_path / "model.onnx"), "-o", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert "\\x1b[2Jgg" in error and "sum\\x07" in error
+    assert "\x1b" not in error and "\x07" not in error
+    assert len(error) < 10_000
 
 
 def test_a_changed_file_is_noticed(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -145,6 +145,11 @@ def broken(*given: object) -> float:
     raise KeyError("labels")
 
 
+def leaving(*given: object) -> float:
+    """With a code that says that all is well."""
+    raise SystemExit(0)
+
+
 def half_way() -> Iterator[dict[str, np.ndarray]]:
     yield {"input": np.zeros((1, 4), np.float32)}
     broken()
@@ -157,6 +162,8 @@ def half_way() -> Iterator[dict[str, np.ndarray]]:
         ({"calibration": half_way}, r"going through the calibration data failed: KeyError: 'labels'"),
         ({"calibration": 5}, r"going through the calibration data failed: TypeError"),
         ({"calibration": {"x": np.zeros((1, 4))}}, r"arrays for x\n.*one array for each input.*: input"),
+        ({"calibration": leaving}, r"the calibration function failed: SystemExit"),
+        ({"metric": leaving, "max_drop": 0.1}, r"the metric failed: SystemExit"),
         ({"metric": broken, "max_drop": 0.1}, r"the metric failed: KeyError: 'labels'"),
         (
             {"metric": lambda run: run({"input": np.zeros((1, 5), np.float32)}), "max_drop": 0.1},

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import onnx
 import pytest
-from hostile_models import CASES, add_weight, deeply_nested, external, raw, relu
+from hostile_models import CASES, Node, add_weight, deeply_nested, external, model, raw, relu, value
 
 from optc.capture.onnx_file import load_onnx
 from optc.capture.onnx_memory import from_proto
@@ -116,6 +116,36 @@ def test_flipped_bytes_never_escape_as_another_error(tmp_path: Path) -> None:
                 load_onnx(path)
             except InvalidModel as error:
                 assert str(path) in str(error)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "9**9**9**9",
+        "(9**9)**(9**9)",
+        "9**99",
+        "(" * 5000,
+        "1" * 400 + "+n",
+        "*".join(f"(a{i}+b{i})" for i in range(9)),
+    ],
+    ids=["tower", "product", "power", "nested", "long", "sums"],
+)
+def test_names_of_dims_that_take_for_ever_are_not_calculated(name: str, tmp_path: Path) -> None:
+    """Joined, so that shape inference calculates with them; one name stays one name, beside others."""
+    joined = Node("Concat", ["x", "x"], ["y"], axis=0)
+    x, y = value("x", (name, "dim_0", name)), value("y", None)
+    path = tmp_path / "model.onnx"
+    path.write_bytes(model(joined, inputs=[x], outputs=[y]).SerializeToString())
+    loaded = load_onnx(path).graph
+    assert [str(dim) for dim in loaded.inputs[0].shape] == ["dim_1", "dim_0", "dim_1"]
+    assert str(loaded.outputs[0].shape[0]) == "2*dim_1"
+
+
+@pytest.mark.parametrize("name", ["n", "floor(n/2 - 1)", "(n + m)**2", "Max(n, 3) % 4"])
+def test_names_of_dims_that_exporters_write_stay(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(model(Node("Relu", ["x"], ["y"]), inputs=[value("x", (name, 2))]).SerializeToString())
+    assert load_onnx(path).graph.inputs[0].shape[0] == name
 
 
 def test_paths_that_are_no_file(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from optc.analysis import shapes
 from optc.errors import InvalidModel
 from optc.opcheck import recursive_function
 
-from . import opset
+from . import foreign_dims, opset
 from .external import DataFiles
 from .proto_check import check_proto, graphs_of
 from .quiet import quiet
@@ -80,6 +80,7 @@ def _finished(model: ir.Model, where: str, ir_version: int) -> ir.Model:
     if ir_version < 4:
         _drop_listed_initializers(model)
     _unknown_dims(model)
+    foreign_dims.tame(model)
     if not model.opset_imports and len(model.graph):
         hint = "say which version of the operators it was written for; export the model again"
         raise InvalidModel("the model imports no operator set", where=where, hint=hint)

@@ -49,7 +49,12 @@ def settle(model: ir.Model, where: str) -> None:
         InvalidModel: an operator cannot be expressed in the older opset; names it.
     """
     model.ir_version = newest_ir_version()
+    known = onnx.defs.onnx_opset_version()
     for body in bodies(model):
+        if body.opset_imports.get("", 0) > known:
+            what = f"it is written in opset {body.opset_imports['']}, and the installed onnx knows {known}"
+            hint = f"export it with opset {known} or older, or install a newer onnx"
+            raise InvalidModel(what, where=where, hint=hint)
         imports = body.opset_imports
         for domain in sorted(imports):
             newest = newest_opset(domain)

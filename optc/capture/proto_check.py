@@ -18,6 +18,12 @@ def check_proto(model: onnx.ModelProto, where: str) -> None:
         raise InvalidModel("the model has no graph", where=where, hint=hint)
     _check_imports(model.opset_import, where)
     _check_graph(model.graph, f"{where}: graph")
+    for value in model.graph.input:
+        if not _has_elements(value.type):
+            hint = "export the model again; an input says what type its elements have"
+            raise InvalidModel("it has no element type", where=f"{where}: input {value.name!r}", hint=hint)
+    for graph in (model.graph, *_subgraphs(model.graph.node)):
+        _check_references(graph, f"{where}: graph")
     seen: set[tuple[str, str, str]] = set()
     for function in model.functions:
         place = f"{where}: function {function.domain}::{function.name}"
@@ -80,6 +86,15 @@ def _check_graph(graph: onnx.GraphProto, where: str) -> None:
     _check_nodes(graph.node, names, where)
 
 
+def _check_references(graph: onnx.GraphProto, where: str) -> None:
+    for index, node in enumerate(graph.node):
+        for attribute in node.attribute:
+            if attribute.ref_attr_name:
+                place = f"{where}, node {node.name or index!r} ({node.op_type}), attribute {attribute.name!r}"
+                what = f"it refers to the attribute {attribute.ref_attr_name!r} of a function, and is in none"
+                raise InvalidModel(what, where=place, hint="give the attribute a value")
+
+
 def _check_nodes(nodes: Iterable[onnx.NodeProto], names: set[str], where: str) -> None:
     for index, node in enumerate(nodes):
         place = f"{where}, node {node.name or index!r} ({node.op_type})"
@@ -119,6 +134,13 @@ def _check_type(declared: onnx.TypeProto, where: str) -> None:
                 raise InvalidModel(
                     f"its shape has the dim {dim.dim_value}", where=where, hint="dims count elements"
                 )
+
+
+def _has_elements(declared: onnx.TypeProto) -> bool:
+    kind = declared.WhichOneof("value")
+    if kind in ("sequence_type", "optional_type"):
+        return _has_elements(getattr(declared, kind).elem_type)
+    return kind != "tensor_type" or declared.tensor_type.elem_type != onnx.TensorProto.UNDEFINED
 
 
 def _check_text(name: str | bytes, kind: str, where: str) -> None:
