@@ -192,11 +192,12 @@ KINDS = {
 def made(kind: Kind, seed: int = 0) -> nn.Module:
     """The network, its batch norms with the statistics of data of its own."""
     torch.manual_seed(seed)
-    network = kind.make().train()
-    for part in network.modules():
-        if isinstance(part, nn.BatchNorm2d):
-            part.momentum = None  # the plain mean of all batches
-    with torch.no_grad():
-        for batch in kind.draw(32, torch.Generator().manual_seed(seed)).split(8):
-            network(batch)
+    network = kind.make().eval()
+    norms = [part for part in network.modules() if isinstance(part, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.train().momentum = None  # the plain mean of all batches
+    if norms:
+        with torch.no_grad():
+            for batch in kind.draw(32, torch.Generator().manual_seed(seed)).split(8):
+                network(batch)
     return network.eval()
