@@ -74,6 +74,7 @@ TARGET = Target(
         lower_conv.fused_conv,
         lower_quant.matmul_integer_to_float,
         lower_quant.dynamic_quantize_matmul,
+        lower_quant.matmul_of_codes,
         lower_weight_quant.matmul_nbits,
     ),
     layouts=(row_stride.LAYOUT,),

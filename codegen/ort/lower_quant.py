@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx_ir as ir
 
+from optc import match
 from optc.codegen.ort.build import Builder, Refuse
 from optc.codegen.ort.lowering import lowering, need_kernel
+from optc.cpu import int8_saturates
+
+_NOT_SATURATING = 63  # the largest code of a weight of which two products with uint8 fit into int16
 
 
 @lowering("DynamicQuantLinear", "MatMulIntegerToFloat", "quant")
@@ -32,6 +37,34 @@ def dynamic_quantize_matmul(b: Builder) -> list[ir.Value]:
     out = b.result()
     b.insert("DynamicQuantizeMatMul", [b.arg("x"), *weights], [out], contrib=True)
     return [out]
+
+
+@lowering("GridLinear", "MatMulIntegerToFloat", "quant-grid")
+def matmul_of_codes(b: Builder) -> list[ir.Value]:
+    """com.microsoft.MatMulIntegerToFloat.
+
+    As pairs the runtime takes the bias first, into a Gemm in float that unpacks the weight at every call:
+    13 ms instead of 0.3 at 128 rows (384, 1536).
+    """
+    if b.dtype("codes") != ir.DataType.UINT8:
+        raise Refuse(f"the codes are {b.dtype('codes')}: the kernel is fast for uint8")
+    _refuse_sums_that_saturate(b)
+    need_kernel(b, "MatMulIntegerToFloat", contrib=True, T1=ir.DataType.UINT8, T2=b.dtype("w"))
+    out = b.result()
+    names = ("codes", "w", "step", "scale", "middle", "zero", "bias")
+    inputs = [b.args.get(name) for name in names]
+    while inputs[-1] is None:
+        inputs.pop()
+    b.insert("MatMulIntegerToFloat", inputs, [out], contrib=True)
+    return [out]
+
+
+def _refuse_sums_that_saturate(b: Builder) -> None:
+    codes = match.constant(b.arg("w"))
+    if not int8_saturates() or codes is None or codes.dtype == np.uint8:
+        return
+    if int(np.abs(codes.astype(np.int16)).max(initial=0)) > _NOT_SATURATING:
+        raise Refuse("sums of two products of its codes saturate on this machine")
 
 
 def _weights(b: Builder) -> tuple[ir.Value, ir.Value, ir.Value | None, ir.Value | None]:

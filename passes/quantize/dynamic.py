@@ -11,15 +11,20 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
+from optc import match
 from optc.analysis.shapes import UNKNOWN_KEY
 from optc.rewrite import opset
 
 from .rounding import Rounding
 from .static import saturation
+from .static.before import grid_of
 from .static.graph import Graph
+from .static.grid import Grid
+from .static.insert import Weights, quantize_weights
 from .static.sites import Site
 
 OLDEST = 11  # the operator set with DynamicQuantizeLinear
+PER_AXIS = 13  # that since which DequantizeLinear knows a scale per channel
 
 
 def why_not(model: ir.Model) -> str | None:
@@ -27,6 +32,13 @@ def why_not(model: ir.Model) -> str | None:
     if opset(model) >= OLDEST:
         return None
     return f"the operator set of the model is {opset(model)}; DynamicQuantizeLinear needs {OLDEST}"
+
+
+def given_grid(model: ir.Model, site: Site) -> Grid | None:
+    """The grid that the model itself has rounded the input of a site to: its codes serve as they are."""
+    if opset(model) < PER_AXIS:
+        return None
+    return grid_of(match.producer(site.data, "DequantizeLinear"))
 
 
 def insert(
@@ -51,13 +63,17 @@ class _Writer:
     """The edits of one model; weights with several readers are quantized once."""
 
     def __init__(self, model: ir.Model, rounding: Rounding) -> None:
-        self.graph = Graph(model)
+        self.model, self.graph = model, Graph(model)
         self.rounding = rounding
         self._weights: dict[tuple[ir.Value, int], tuple[ir.Value, ir.Value, ir.Value]] = {}
         self._inputs: dict[ir.Value, tuple[ir.Value, ir.Value, ir.Value]] = {}
 
     def rewrite(self, site: Site) -> None:
         site = site.renewed()  # its input may be the product of a site before it
+        if (grid := given_grid(self.model, site)) is not None:
+            weights = Weights(self.rounding.per_channel, self.rounding.limit)
+            quantize_weights(site, grid.scale, weights, self.graph)
+            return
         node, x, old = site.node, site.data, site.output
         name, like = str(old.name), old.shape
         codes, scale, zero = self._input(x)

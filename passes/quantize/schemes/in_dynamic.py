@@ -24,16 +24,20 @@ _WITHOUT_DATA = (
 def in_dynamic(
     model: ir.Model, ctx: Context, asked: Asked, sites: Sequence[Site], skips: Sequence[Skip]
 ) -> Report:
-    """Rewrites the sites in place: smoothed, their weights rounded with feedback, their biases corrected."""
-    smoothing = smoothed(model, ctx, asked, sites)
-    sites = [site.renewed() for site in sites]
+    """Rewrites the sites in place: smoothed, their weights rounded with feedback, their biases corrected.
+
+    Inputs that the model itself has rounded stay on the grid that they have.
+    """
+    arriving = [site for site in sites if dynamic.given_grid(model, site) is None]
+    smoothing = smoothed(model, ctx, asked, arriving)
+    arriving = [site.renewed() for site in arriving]
     rounding = Rounding(asked.per_channel, saturation.largest_code())
-    learned = feedback.learn(model, sites, ctx.calibration or (), ctx, rounding)
-    corrected = _corrected(model, ctx, asked, sites, rounding)
-    sites = [site.renewed() for site in sites]
-    dynamic.insert(model, sites, rounding=rounding)
+    learned = feedback.learn(model, arriving, ctx.calibration or (), ctx, rounding)
+    corrected = _corrected(model, ctx, asked, arriving, rounding)
+    dynamic.insert(model, [site.renewed() for site in sites], rounding=rounding)
     matched = {
-        "int8 dynamic site": len(sites),
+        "int8 dynamic site": len(arriving),
+        "int8 site": len(sites) - len(arriving),
         "input smoothed": len(smoothing.alphas),
         "input recentred": smoothing.recentred,
         "weight rounded with feedback": learned,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 import onnx_ir as ir
 
 from optc.passbase import Context
-from optc.passes.quantize import mixed, which
+from optc.passes.quantize import dynamic, mixed, which
 from optc.passes.quantize.asked import Asked
 from optc.passes.quantize.choice import partly
 
@@ -35,7 +35,8 @@ def prepared(
     else:
         copy, apart = model.clone(), schemes(())
         sites = which.sites(copy, asked, left, [])
-        smoothed(copy, ctx, asked, [site for site in sites if site.name not in apart])
+        arriving = [site for site in sites if dynamic.given_grid(copy, site) is None]
+        smoothed(copy, ctx, asked, [site for site in arriving if site.name not in apart])
         made = partly.dynamically(
             copy,
             ctx,

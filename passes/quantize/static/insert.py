@@ -45,7 +45,7 @@ def insert(model: ir.Model, region: Region, grids: Mapping[ir.Value, Grid], weig
         else:
             _quantize_value(value, grids[value], inside, region, graph)
     for site in region.sites:
-        _quantize_weights(site, scales[site.node], weights, graph)
+        quantize_weights(site, scales[site.node], weights, graph)
     graph.drop_unused()
 
 
@@ -97,7 +97,8 @@ def _lead(value: ir.Value, back: ir.Value, region: Region) -> None:
             reader.replace_input_with(index, back)
 
 
-def _quantize_weights(site: Site, data_scale: np.float32, weights: Weights, graph: Graph) -> None:
+def quantize_weights(site: Site, data_scale: np.float32, weights: Weights, graph: Graph) -> None:
+    """Gives a site, whose input lies on a grid of that scale, codes for its weight and its bias."""
     weight = match.constant(site.weight)
     bias = match.constant(site.bias)
     assert weight is not None
