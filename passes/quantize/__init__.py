@@ -19,7 +19,7 @@ from .schemes import parts
 
 Scheme = Literal["auto", "int8-dynamic", "int8-static", "int8-weight", "int4-weight"]
 
-_MORE_ROOM = (1.2, 1.5)  # in the ranges of int8-static, where that is expected to lose less
+_MORE_ROOM = (1.2, 1.5, 2.0)  # in the ranges of int8-static, where that is expected to lose less
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from .judge import Found, Judge, Quick
 from .knapsack import Option, assign
 from .partly import Prepared
 from .sensitivity import Group, sensitivities
+from .wider import Held, widened
 from .work import runs_for, work_of
 
 __all__ = ["Scheme", "within"]
@@ -79,11 +80,13 @@ def within(model: ir.Model, ctx: Context, scheme: Scheme, wider: Sequence[Scheme
         if first.found is not None:
             known = ctx.learned[_EVERY] = first.way, first.found
         if known is None or judge.allows(known[1]):
-            _adopt(model, first.model)
-            return first.report
-    scheme, every = ways[known[0]], known[1]
+            held = first if known is None else _with_room(first, known, model, judge, ways, ctx)
+            _adopt(model, held.model)
+            return held.report
+    scheme, every, roomier = ways[known[0]], known[1], ways[known[0] + 1 :]
     groups, with_fewer_bits = ctx.once("errors of sites", lambda: _measured(model, ctx, scheme, samples))
-    return _Search(model, ctx, scheme, judge, samples, groups, with_fewer_bits, every).run()
+    search = _Search(model, ctx, scheme, judge, samples, groups, with_fewer_bits, every)
+    return search.run(roomier)
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,25 @@ def _every_site(model: ir.Model, judge: Judge, ways: Mapping[int, Scheme]) -> _E
             break
     assert best is not None
     return best
+
+
+def _with_room(
+    first: _Every,
+    known: tuple[int, Found],
+    model: ir.Model,
+    judge: Judge,
+    ways: Sequence[Scheme],
+    ctx: Context,
+) -> Held:
+    """The same with as much room in ranges as the limit leaves for samples far beyond all others."""
+
+    def made(way: Scheme) -> Held:
+        trial = model.clone()
+        report = way.apply(trial, {}, way.coarser)
+        return Held(trial, report, judge.of(trial))
+
+    held = Held(first.model, first.report, known[1])
+    return widened(held, ways[known[0] + 1 :], judge, ctx.max_error, made)
 
 
 def _less(found: Found | None, other: Found | None) -> bool:
@@ -157,8 +179,8 @@ class _Search:
             for group, fewer in zip(groups, with_fewer_bits, strict=True)
         ]
 
-    def run(self) -> Report:
-        """Adopts the best model that was found, if there is one."""
+    def run(self, roomier: Sequence[Scheme]) -> Report:
+        """Adopts the best model that was found, if there is one; ``roomier`` have more room in ranges."""
         best: _Made | None = None
         failed = [_Tried([len(ways) - 1 for ways in self._options], self._together(), self._every)]
         budget: float | None = self._first_budget()
@@ -174,7 +196,7 @@ class _Search:
                 if tried.found.expected > _UNUSED * (self._ctx.max_error or 0.0):
                     break
             budget = self._smaller(failed) if best is None else self._between(best, failed)
-        return self._nothing() if best is None else self._adopted(best)
+        return self._nothing() if best is None else self._adopted(best, roomier)
 
     def _smaller(self, failed: Sequence[_Tried]) -> float:
         """The budget after one that was too large, of which none has been small enough."""
@@ -238,16 +260,20 @@ class _Search:
         return sum(ways[index].gain for ways, index in zip(self._options, chosen, strict=True))
 
     def _try(self, chosen: Sequence[int], budget: float) -> _Made:
+        held = self._made(self._scheme, chosen)
+        return _Made(list(chosen), budget, held.found, held.model, held.report)
+
+    def _made(self, scheme: Scheme, chosen: Sequence[int]) -> Held:
         left: dict[str, str] = {}
         fewer: list[str] = []
         for group, ways, way in zip(self._groups, self._options, chosen, strict=True):
             if way == 0:
                 left.update(dict.fromkeys(group.sites, self._reason(group, ways)))
             if way == _FEWER_BITS:
-                fewer += [site for site in group.sites if site in self._scheme.coarser]
+                fewer += [site for site in group.sites if site in scheme.coarser]
         trial = self._model.clone()
-        report = self._scheme.apply(trial, left, fewer)
-        return _Made(list(chosen), budget, self._judge.of(trial), trial, report)
+        report = scheme.apply(trial, left, fewer)
+        return Held(trial, report, self._judge.of(trial))
 
     def _reason(self, group: Group, ways: Sequence[Option]) -> str:
         if ways[1].gain <= 0.0:
@@ -260,9 +286,16 @@ class _Search:
         allowed = "the metric" if self._ctx.max_error is None else f"the allowed {self._ctx.max_error:.3g}"
         return f"{one}, {group.squared**0.5:.2g}, does not fit into {allowed} beside those of the others"
 
-    def _adopted(self, best: _Made) -> Report:
-        _adopt(self._model, best.model)
-        return replace(best.report, detail={**best.report.detail, "choice": self._told(best)})
+    def _adopted(self, best: _Made, roomier: Sequence[Scheme]) -> Report:
+        held = widened(
+            Held(best.model, best.report, best.found),
+            roomier,
+            self._judge,
+            self._ctx.max_error,
+            lambda scheme: self._made(scheme, best.chosen),
+        )
+        _adopt(self._model, held.model)
+        return replace(held.report, detail={**held.report.detail, "choice": self._told(held.found)})
 
     def _nothing(self) -> Report:
         skips = [
@@ -272,12 +305,12 @@ class _Search:
         ]
         return Report(False, skipped=tuple(skips), detail={"choice": self._told(None)})
 
-    def _told(self, best: _Tried | None) -> dict[str, Any]:
+    def _told(self, found: Found | None) -> dict[str, Any]:
         """For the report: what was allowed, and what was found."""
         return {
             "allowed": self._ctx.max_error,
             "error of all sites": self._every.rel_l2,
-            "error": None if best is None else best.found.rel_l2,
+            "error": None if found is None else found.rel_l2,
             "sensitivity": {
                 group.sites[0] if len(group.sites) == 1 else f"{group.sites[0]} ... {group.sites[-1]}": round(
                     group.squared**0.5, 6

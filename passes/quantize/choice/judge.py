@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,7 @@ class Judge:
             self._samples = [*self._samples, *(made for feeds in self._samples for made in shuffled(feeds))]
         self._oracle = oracle.Oracle(model, self._samples)
         self._beyond = Beyond(model, self._samples, self._count, ctx, _LARGEST, self._oracle)
+        self._model = model
         self._padding = padded.find(model, self._samples) if self.judges else None
         self._before = None if ctx.metric is None else self._metric(model)
 
@@ -83,6 +85,14 @@ class Judge:
         with_larger = self._beyond.added_to(expected, model)
         drop = None if self._before is None else self._before - self._metric(model)
         return Found(error, with_larger, drop, with_larger - expected)
+
+    @cached_property
+    def _further(self) -> Beyond:
+        return Beyond(self._model, self._samples, self._count, self._ctx, _LARGEST, self._oracle, further=1)
+
+    def at_worst(self, model: ir.Model, found: Found) -> float:
+        """What is expected of data whose largest samples lie twice as far beyond those seen."""
+        return self._further.added_to(found.expected - found.beyond, model)
 
     def allows(self, found: Found) -> bool:
         """Whether it stays within all that the user allows."""
@@ -123,6 +133,7 @@ class Beyond:
 
     Args:
         usual: what the model answers to samples of usual size.
+        further: as `stretched` has it.
     """
 
     def __init__(
@@ -133,8 +144,10 @@ class Beyond:
         ctx: Context,
         most: int,
         usual: oracle.Oracle,
+        *,
+        further: int = 0,
     ) -> None:
-        self._stretched = stretched(samples if ctx.calibration else (), seen, most)
+        self._stretched = stretched(samples if ctx.calibration else (), seen, most, further=further)
         self._oracle = oracle.Oracle(model, self._stretched.samples)
         self._usual, self._larger = usual.squares(), self._oracle.squares()
 

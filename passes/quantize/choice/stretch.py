@@ -48,12 +48,13 @@ class Stretched:
         return math.sqrt(error**2 + max(beyond**2 - error**2, 0.0) * share)
 
 
-def stretched(samples: Sequence[Feeds], seen: int, most: int) -> Stretched:
+def stretched(samples: Sequence[Feeds], seen: int, most: int, *, further: int = 0) -> Stretched:
     """The ``most`` largest of the samples, stretched until they lie beyond all of them, each a bit further.
 
     Args:
         samples: some of those that calibration sees.
         seen: how many it sees in all.
+        further: how many times all go as far again first.
     """
     names = [name for name, value in samples[0].items() if _is_float(value)] if len(samples) else []
     sizes = {name: [float(np.linalg.norm(feeds[name])) for feeds in samples] for name in names}
@@ -63,7 +64,7 @@ def stretched(samples: Sequence[Feeds], seen: int, most: int) -> Stretched:
     made = list[Feeds]()
     for number, index in enumerate(order[:most]):
         part = 1 - number / min(most, len(order))  # the largest sample goes all the way
-        ends = {name: max(sizes[name]) * factors[name] ** part for name in names}
+        ends = {name: max(sizes[name]) * factors[name] ** (further + part) for name in names}
         scaled = {
             name: _scaled(samples[index][name], ends[name] / (sizes[name][index] or 1.0)) for name in names
         }

@@ -51,6 +51,15 @@ def test_all_that_is_made_lies_beyond_all_samples() -> None:
     assert not nothing["x"].any()
 
 
+def test_what_lies_further_begins_where_the_others_end() -> None:
+    samples = sized(*(math.exp(0.2 * (-1) ** i) for i in range(30)))
+    near, far = (
+        [float(np.linalg.norm(feeds["x"])) for feeds in stretched(samples, 30, 2, further=further).samples]
+        for further in (0, 1)
+    )
+    assert far[1] > near[0] and far[0] == pytest.approx(near[0] ** 2 / math.exp(0.2), rel=1e-5)
+
+
 @pytest.mark.parametrize("seen", [1, 13, 200])
 def test_more_samples_beyond_would_have_shown_among_those_seen(seen: int) -> None:
     share = stretched(sized(1.0, 2.0), seen, 1).share
@@ -145,6 +154,15 @@ def test_what_a_range_cuts_off_just_outside_the_samples_is_expected() -> None:
         assert found.rel_l2 == 0.0
         errors[count] = found.expected
     assert errors[4] > 0.08 > errors[16] > 0.03 > errors[256] > 0.0
+
+
+def test_at_worst_samples_lie_further_beyond() -> None:
+    samples = sized(*np.linspace(0.5, 1.0, 16))
+    judge = Judge(FLOAT, samples, context(samples))
+    found = {end: judge.of(cut_off_at(end)) for end in (0.8, 1.2, 80.0)}
+    worst = {end: judge.at_worst(cut_off_at(end), each) for end, each in found.items()}
+    assert worst[0.8] > 1.5 * found[0.8].expected and worst[80.0] == 0.0
+    assert found[1.2].expected == 0.0 and worst[1.2] > 0.05
 
 
 def test_the_error_of_a_site_knows_of_it() -> None:
