@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -42,7 +43,8 @@ def save_outputs(path: Path, outputs: Mapping[str, Any]) -> None:
     except OSError as error:
         raise UserError(f"the outputs cannot be written: {error.strerror}", where=str(path)) from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a read-only file system says that even of what is not there
+            temporary.unlink(missing_ok=True)
 
 
 def load_callable(text: str, what: str) -> Callable[..., Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -61,6 +62,7 @@ def read(directory: Path) -> Manifest:
             f"not an artifact: {what}", where=str(directory), hint="give the -o DIR of `optc compile`"
         )
     try:
+        _check_regular(path)
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(
@@ -96,7 +98,7 @@ def _parsed(data: Any, path: Path) -> Manifest:
 def _are_hashes(files: Any) -> bool:
     """Whether these are names of files right in the directory, with hashes."""
     pairs = files.items() if isinstance(files, dict) else ()
-    return all(is_plain(name) and isinstance(digest, str) for name, digest in pairs)
+    return bool(pairs) and all(is_plain(name) and isinstance(digest, str) for name, digest in pairs)
 
 
 def is_plain(name: str) -> bool:
@@ -107,8 +109,9 @@ def is_plain(name: str) -> bool:
 def is_ours(directory: Path) -> bool:
     """Whether the directory holds a manifest that optc wrote, of any format."""
     try:
-        data = json.loads((directory / NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        path = directory / NAME
+        data = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(data, dict) and data.get("generator") == _GENERATOR
 
@@ -129,8 +132,15 @@ def hashes(directory: Path, names: Sequence[str]) -> dict[str, str]:
 
 def file_hash(path: Path) -> str:
     """sha256 of a file."""
+    _check_regular(path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_regular(path: Path) -> None:
+    """Opening a pipe would wait for ever."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise OSError(errno.EINVAL, "it is not a regular file")
 
 
 def check_files(directory: Path, files: Mapping[str, str]) -> None:

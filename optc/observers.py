@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from optc import listing, oracle, padded, verify
 from optc.allowance import Allowance
+from optc.errors import UserError
 from optc.metric import metric_of
 from optc.passbase import Feeds
 from optc.pipeline import Record
@@ -39,7 +40,6 @@ class Dump:
 
     def start(self, model: ir.Model) -> None:
         """Writes the captured model."""
-        self._directory.mkdir(parents=True, exist_ok=True)
         self._write(0, "captured", model)
 
     def after(self, index: int, record: Record, model: ir.Model) -> str | None:
@@ -48,8 +48,14 @@ class Dump:
         return None
 
     def _write(self, number: int, name: str, model: ir.Model) -> None:
-        path = self._directory / f"{number:02d}-{name}.txt"
-        path.write_text(listing.listing(model), encoding="utf-8")
+        text = listing.listing(model)
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            (self._directory / f"{number:02d}-{name}.txt").write_text(text, encoding="utf-8")
+        except OSError as error:
+            hint = "name a directory with room that exists or can be made, with --dump"
+            what = f"the listings cannot be written there: {error.strerror}"
+            raise UserError(what, where=str(self._directory), hint=hint) from error
 
 
 class Sizes:

@@ -214,11 +214,32 @@ def test_changed_missing_and_foreign_files_are_named(tmp_path: Path) -> None:
         artifacts.load(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["model.onnx", "manifest.json"])
+def test_a_pipe_among_the_files_is_not_waited_for(name: str, tmp_path: Path) -> None:
+    make().save(tmp_path / "a")
+    (tmp_path / "a" / name).unlink()
+    os.mkfifo(tmp_path / "a" / name)
+    with pytest.raises(UserError, match="not a regular file"):
+        artifacts.load(tmp_path / "a")
+    if name == "manifest.json":
+        with pytest.raises(UserError, match="not an artifact of optc"):
+            make().save(tmp_path / "a")
+
+
+def test_a_folder_with_a_manifest_of_another_kind_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text("[" * 100_000)
+    with pytest.raises(UserError, match="not an artifact of optc"):
+        make().save(tmp_path)
+
+
 def test_manifest_that_reaches_out_is_refused(tmp_path: Path) -> None:
     make().save(tmp_path / "a")
     path = tmp_path / "a" / "manifest.json"
     data = json.loads(path.read_text())
     path.write_text(json.dumps(data | {"files": {"../secret": "0"}}))
+    with pytest.raises(UserError, match="damaged at 'files'"):
+        artifacts.load(tmp_path / "a")
+    path.write_text(json.dumps(data | {"files": {}}))  # nothing that loading would check
     with pytest.raises(UserError, match="damaged at 'files'"):
         artifacts.load(tmp_path / "a")
     path.write_text(json.dumps(data | {"format": 99}))

@@ -44,6 +44,8 @@ def branch_on_data(self: Any, x: torch.Tensor) -> torch.Tensor:
         (lambda self, x: torch.linalg.eigvals(x), torch.eye(3), "complex results", "view_as_real"),
         (lambda self, x: x, torch.ones(2, dtype=torch.complex64), "complex", "view_as_real"),
         (lambda self, x: x.to_sparse(), X, "", ""),
+        (lambda self, x: None, X, "returns no tensor", "return what"),
+        (lambda self, x: "text", X, "returns no tensor", "return what"),
     ],
 )
 def test_what_cannot_be_captured(forward: Any, example: Any, what: str, hint: str) -> None:

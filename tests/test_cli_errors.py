@@ -109,6 +109,7 @@ def _run(folder: Path) -> int:
         (["compile", "{model}", "-o", "o" * 300], "too long"),
         (["compile", "{model}", "-o", "out", "--dump", "{model}"], "listings"),
         (["compile", "{model}", "-o", "out", "--dump", "{model}/dump"], "listings"),
+        (["compile", "{model}", "-o", "out", "--dump", "/proc/listings"], "listings cannot be written there"),
         (["compile", "{model}", "-o", "out", "--dump", "out"], "into the artifact"),
         (["compile", "{model}", "-o", "out", "--dump", "./out/listings"], "into the artifact"),
         (["compile", "{model}", "-o", "out", "--threads", "9" * 20], "1 to 1024"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 import zipfile
@@ -82,6 +83,18 @@ def test_outputs_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     data.save_outputs(tmp_path / "y.npz", {"y": np.ones(2)})
     assert [p.name for p in tmp_path.iterdir()] == ["y.npz"]
+
+
+def test_outputs_on_a_read_only_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which refuses to remove what it has not let us write, too."""
+
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(UserError, match=r"cannot be written: Read-only(.|\n)*y\.npz"):
+        data.save_outputs(tmp_path / "y.npz", {"y": np.ones(2)})
 
 
 def test_calibration_is_sliced_to_the_captured_batch() -> None:

@@ -89,6 +89,8 @@ def _input_values(program: ExportedProgram) -> list[Any]:
 def _check_results(program: ExportedProgram) -> None:
     """The exporter would give a real tensor with one more axis instead of a complex one."""
     values = {node.name: node.meta.get("val") for node in program.graph.nodes}
+    if all(values.get(name) is None for name in program.graph_signature.user_outputs):
+        raise CaptureError("the model returns no tensor", hint="return what is to be computed")
     for place, name in enumerate(program.graph_signature.user_outputs):
         if isinstance(value := values.get(name), torch.Tensor) and value.is_complex():
             hint = "return the real and imaginary parts as a last axis of 2 (torch.view_as_real)"
