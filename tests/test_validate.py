@@ -73,6 +73,23 @@ def test_a_wrong_replacement_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+def test_small_results_of_large_inputs_are_not_taken_for_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
+    def by_zero(node: ir.Node, editor: Editor) -> bool:
+        zero = editor.model.graph.initializers["zero"]
+        if node.inputs[1] is zero:
+            return False
+        editor.set_input(node, 1, zero)
+        return True
+
+    plant(monkeypatch, "Mul", by_zero)
+    text = """g (float[3] x) => (float[3] y) <float tiny = {1e-9}, float zero = {0.0}> {
+        a = Mul(x, tiny)
+        y = Abs(a)
+    }"""
+    with pytest.raises(WrongRewrite, match="planted"):
+        run(text, "simplify", {"x": np.array([1e4, 2e4, 3e4], np.float32)})
+
+
 def test_compare_finds_the_same_rewrite(monkeypatch: pytest.MonkeyPatch) -> None:
     plant(monkeypatch, "Neg", drop)
     model = ir.from_onnx_text(HEADER + TEXT)

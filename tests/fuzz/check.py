@@ -156,6 +156,7 @@ def _is_finite(array: np.ndarray) -> bool:
 def _finite_constants(model: ir.Model) -> bool:
     """Whether sums of a few elements of every constant are finite."""
     tensors = [value.const_value for value in model.graph.initializers.values()]
+    tensors += [ir.convenience.get_const_tensor(node.outputs[0]) for node in model.graph if not node.inputs]
     arrays = [tensor.numpy() for tensor in tensors if tensor is not None]
     limits = ((np.abs(a), np.finfo(a.dtype).max / 64) for a in arrays if a.dtype.kind == "f")
     return all(bool((sizes < limit).all()) for sizes, limit in limits)
