@@ -15,6 +15,7 @@ import onnx_ir as ir
 from optc.codegen.ort import mask, projection_bias
 from optc.codegen.ort.build import Builder, Refuse
 from optc.codegen.ort.lowering import lowering, need_kernel, static
+from optc.codegen.ort.shared_queries import queries
 from optc.rewrite import opset
 
 FLOAT = ir.DataType.FLOAT
@@ -37,7 +38,7 @@ def multi_head_attention(b: Builder) -> list[ir.Value]:
     _check(b)
     n, nk = int(b.attribute("num_heads")), int(b.attribute("kv_num_heads"))
     heads = Heads(n, nk, static(b, "k", -1) // nk, static(b, "v", -1) // nk)
-    q, k, v = b.arg("q"), b.arg("k"), b.arg("v")
+    q, k, v = queries(b), b.arg("k"), b.arg("v")
     sequences = mask.Sequences(q, 1, k, 1)
     bias = None
     if nk == n:
@@ -54,7 +55,7 @@ def attention(b: Builder) -> list[ir.Value]:
     """The same kernel for [B, N, S, D]: queries and the result are transposed, keys and values rarely."""
     _check(b)
     heads = Heads(static(b, "q", 1), static(b, "k", 1), static(b, "q", 3), static(b, "v", 3))
-    q, k, v = b.arg("q"), b.arg("k"), b.arg("v")
+    q, k, v = queries(b), b.arg("k"), b.arg("v")
     sequences = mask.Sequences(q, 2, k, 2)
     q = _merge(b, q, heads.query * heads.size)
     if heads.key != heads.query:

@@ -17,6 +17,7 @@ from optc.analysis.bounds import bounds, has_no_masked_row, masked_or_above
 from optc.codegen.ort import mask
 from optc.codegen.ort.build import Builder, Refuse
 from optc.codegen.ort.lowering import lowering, need_kernel
+from optc.codegen.ort.shared_queries import queries
 
 FLOAT, BOOL = ir.DataType.FLOAT, ir.DataType.BOOL
 _FLOOR = -1e30  # masks as well as the lowest float does: exp gives 0 either way
@@ -53,7 +54,7 @@ def _attend(b: Builder, sequences: mask.Sequences, **attributes: float) -> list[
     mask.check(b)
     _check_rows(b)
     given = b.args.get("mask")
-    inputs = [b.arg("q"), b.arg("k"), b.arg("v")]
+    inputs = [queries(b), b.arg("k"), b.arg("v")]
     if given is not None:
         inputs.append(mask.written_out(b, _kept_apart(b, given), sequences))
     attrs = {"scale": float(b.attribute("scale")), **attributes}

@@ -65,6 +65,8 @@ def attention(node: ir.Node, layouts: Layouts) -> Step:
         raise Mixes("the attention is causal")
     if q not in layouts:
         return Step((None,))
+    if match.dim(q, 0) != match.dim(node.outputs[0], 0):
+        raise Mixes("the queries of an attention are the same for all of the batch")
     return Step((sized([*layouts[q].groups[:-1], ()], node.outputs[0]),))
 
 

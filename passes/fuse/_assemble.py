@@ -28,24 +28,27 @@ def fused(way: Way, softmax: ir.Node, use: Use, opset: int) -> Match:
     """The call for attention whose scores come by ``way`` and whose probabilities go to ``use``."""
     _check_axis(softmax)
     queries, keys = _products.queries_and_keys(way.product)
+    queries = replace(queries, value=_ranked(queries.value, keys.value))
     weighing = _products.weighing(use.product, use.index, use.swapped)
     axes = _frame.head_axes(queries.value, frames(way)) or [1]
     whole = _frame.leading(queries.value, "queries")
     q = _frame.framed(queries.value, whole, axes, "queries")
-    reading = read(way, q, axes)
-    if reading.row_factor is not None:
-        q = _new.multiply(q, reading.row_factor)
     k = _frame.framed(keys.value, whole, axes, "keys")
     v = _frame.framed(weighing.values, whole, axes, "values")
+    if shared := axes[0] == 1:  # learned queries, which all of the batch may have in common
+        axes = [_new.dims(k)[0], *axes[1:]]
+    reading = read(way, k if shared else q, axes)
     heads = _heads(q, k, v)
+    if reading.row_factor is not None:
+        q = _new.multiply(q, reading.row_factor)
     events, safe = _settled(reading, use)
     result = _result(use.product, axes, weighing.perm)
     if (gate := _gated.behind(result.output, softmax)) is not None:
         _gated.check_rows(events, safe)
         result = _gated_result(result, gate, reading)
-    sinks = _sinks(reading, use, events, q)
+    sinks = _sinks(reading, use, events, q, axes[:1])
     mask = _mask.combine(events, reading.mask_kind or reading.kind)
-    sizes = [*_new.dims(q)[:-1], _new.dims(k)[-2]]
+    sizes = [*axes, _new.dims(q)[-2], _new.dims(k)[-2]]
     causal = isinstance(mask, ir.Value) and is_causal(mask, *sizes[-2:])
     mask = None if causal else mask
     _check_mask(mask, sizes)
@@ -80,6 +83,14 @@ def fused(way: Way, softmax: ir.Node, use: Use, opset: int) -> Match:
     if mask is not None:
         inputs.append(_new.unsqueeze(mask, 1) if len(axes) == 1 and len(_new.dims(mask)) == 3 else mask)
     return Match(kind, inputs, [result.output], body, attributes, nodes, result.after)
+
+
+def _ranked(queries: Operand, keys: Operand) -> Operand:
+    """``queries`` with as many axes as the keys: a product repeats those that have no batch."""
+    missing = len(_new.dims(keys)) - len(_new.dims(queries))
+    if missing <= 0 or len(_new.dims(queries)) < 2:
+        return queries
+    return _new.unsqueeze(queries, *range(missing))
 
 
 @dataclass(frozen=True)
@@ -131,7 +142,7 @@ def _heads(q: Operand, k: Operand, v: Operand) -> _Heads:
         nodes = (*found_k.nodes, *found_v.nodes)
         heads = _Heads(found_k.value, found_v.value, shared, found_k.group, nodes)
     lead, lead_k, lead_v = (_new.dims(x)[:-2] for x in (q, heads.k, heads.v))
-    if not _frame.same(lead_k, lead_v) or not _frame.same(lead[:1], lead_k[:1]):
+    if not _frame.same(lead_k, lead_v) or not (lead[:1] == [1] or _frame.same(lead[:1], lead_k[:1])):
         raise NearMiss("queries, keys and values are not known to have the same batch and heads")
     keys, values = _new.dims(heads.k)[-2], _new.dims(heads.v)[-2]
     if isinstance(keys, int) and isinstance(values, int) and keys != values:
@@ -159,11 +170,15 @@ def _settled(reading: Reading, use: Use) -> tuple[list[_mask.Event], bool]:
     return events, use.safe or bool(use.keep)
 
 
-def _sinks(reading: Reading, use: Use, events: Sequence[_mask.Event], q: Operand) -> list[Operand]:
+def _sinks(
+    reading: Reading, use: Use, events: Sequence[_mask.Event], q: Operand, batch: Sequence[_frame.Dim]
+) -> list[Operand]:
     """What takes part in the softmax beside the keys: one operand, or nothing."""
     _sink.check_dropped(reading.sink, use.dropped)
     if reading.sink is None:
         return []
+    if _new.dims(q)[:1] != batch:
+        raise NearMiss("a sink joins scores of queries of batch 1")
     if reading.cap is not None:
         raise NearMiss("a sink joins scores that are capped")
     _sink.check_fills(reading.sink, events)

@@ -105,7 +105,7 @@ def regroups(node: ir.Node) -> bool:
 def term(x: Operand, frame: Sequence[Dim], axes: Sequence[Dim], q: Operand) -> Operand:
     """A mask that fits scores with the leading axes ``frame``, for scores with the leading axes ``axes``.
 
-    ``q`` are the queries with the leading axes ``axes``; their shape gives dynamic sizes.
+    ``q`` has the leading axes ``axes``, as the queries have; its shape gives dynamic sizes.
     """
     if x.shape is None:
         raise NearMiss("the rank of a mask is not known")

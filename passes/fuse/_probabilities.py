@@ -50,10 +50,16 @@ def why_unused(softmax: ir.Node) -> str | None:
 
 
 def _moved(value: ir.Value) -> str | None:
-    """Whether the probabilities are moved about, as for a band of keys, on their way to a product."""
+    """Whether the probabilities are moved about, as for a band of keys, on their way to a product.
+
+    Or whether that is a product of more than the two.
+    """
     moved: str | None = None
     for _ in range(_STEPS):
         readers = [use.node for use in value.uses() if use.node.domain in ("", "ai.onnx")]
+        many = next((r for r in readers if r.op_type == "Einsum" and len(r.inputs) > 2), None)
+        if many is not None:
+            return f"the probabilities weigh values in an Einsum of {len(many.inputs)} operands"
         node = next((reader for reader in readers if reader.op_type in _PASSES | _MOVES), None)
         if node is None:
             weighs = moved and any(reader.op_type in ("MatMul", "Einsum") for reader in readers)

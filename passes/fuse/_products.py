@@ -24,7 +24,10 @@ class Weighing:
 
 
 def queries_and_keys(product: ir.Node) -> tuple[Scaled, Scaled]:
-    """Queries [..., queries, size] and keys [..., keys, size] whose product ``product`` computes."""
+    """Queries [..., queries, size] and keys [..., keys, size] whose product ``product`` computes.
+
+    Queries that are the same for all of the batch may lack its axis.
+    """
     first, second = _two_inputs(product)
     if product.op_type == "MatMul":
         return unscaled(first), keys(second)
@@ -33,10 +36,11 @@ def queries_and_keys(product: ir.Node) -> tuple[Scaled, Scaled]:
         (left, right), (first, second) = (right, left), (second, first)
     contracted = [label for label in left if label in right and label not in result]
     batch, pair = result[:-2], result[-2:]
+    own = batch[next((at for at, label in enumerate(batch) if label in left), len(batch)) :]
     if len(contracted) != 1 or len(set(result)) != len(result):
         raise NearMiss("the Einsum of the scores does not sum over one axis")
     return (
-        _permuted(unscaled(first), left, f"{batch}{pair[:1]}{contracted[0]}"),
+        _permuted(unscaled(first), left, f"{own}{pair[:1]}{contracted[0]}"),
         _permuted(unscaled(second), right, f"{batch}{pair[1:]}{contracted[0]}"),
     )
 

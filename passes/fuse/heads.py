@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 import onnx_ir as ir
 
-from optc import rewrite
+from optc import match, rewrite
 from optc.analysis.bounds import bounds
 from optc.newnode import Operand
 from optc.rewrite import Match, NearMiss, Pattern
@@ -122,6 +122,11 @@ def _split(value: ir.Value | None, what: str, scalable: bool) -> _Split:
     sources = _layout.sources(_layout.start(value))
     found = [(layout, _arranged(layout)) for layout in sources if scalable or layout.scale == 1]
     usable = [(layout, operand) for layout, operand in found if operand is not None]
+    if not usable and match.is_constant(value):  # the runtime rearranges it once
+        batch, heads, length, size = _new.dims(value)
+        assert isinstance(heads, int) and isinstance(size, int)
+        rows = _new.transpose(value, (0, 2, 1, 3))
+        return _Split(_new.reshape(rows, [batch, length, heads * size]), 1.0, ())
     if not usable:
         raise NearMiss(f"the heads of {what} are not split off by a reshape and a transpose")
     direct = [pair for pair in usable if isinstance(pair[1], ir.Value)]

@@ -6,7 +6,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from optc.analysis import shapes
+from optc.analysis import axes_products, shapes
 from optc.analysis.axes import Followed, follow
 from optc.analysis.axes_layout import Factor, Layout, Mixes, start
 from optc.analysis.axes_regroup import regroup
@@ -132,3 +132,19 @@ def test_a_batch_of_one_disappears_in_a_reshape() -> None:
     flat = regroup(tokens, [12, 8])
     assert flat.axis("batch") is None and flat.is_whole(0)
     assert regroup(tokens, [1, 12, 8]).axis("batch") == 0
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_tokens_that_all_of_the_batch_asks_with_end_at_the_attention(batch: int) -> None:
+    """Its result has a batch that they have not."""
+    sizes = {"q": (1, 4, 12, 2), "k": (batch, 4, 9, 2), "v": (batch, 4, 9, 2), "y": (batch, 4, 12, 2)}
+    kind = ir.TensorType(ir.DataType.FLOAT)
+    q, k, v, y = (ir.Value(name=name, shape=ir.Shape(size), type=kind) for name, size in sizes.items())
+    call = ir.node("Attention", [q, k, v], {"causal": 0}, domain="optc", outputs=[y])
+    layout = start(q, ("batch", "", "token", ""))
+    assert layout is not None
+    if batch == 1:
+        assert axes_products.attention(call, {q: layout}).outputs[0].tokens == 2
+        return
+    with pytest.raises(Mixes, match="the same for all of the batch"):
+        axes_products.attention(call, {q: layout})

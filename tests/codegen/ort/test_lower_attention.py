@@ -107,15 +107,20 @@ def attention(
     opset: int = 18,
     calls: int = 1,
     code: str = "f",
+    queries: int | str = "b",
 ) -> ir.Model:
-    """A model of a call; S and T are dynamic, and the same dimension with ``same``."""
+    """A model of a call; S and T are dynamic, and the same with ``same``; ``queries`` is their batch."""
     t = "s" if same else "t"
     if rank4:
-        inputs = {"q": (code, ("b", n, "s", D)), "k": (code, ("b", nk, t, D)), "v": (code, ("b", nk, t, dv))}
+        inputs = {
+            "q": (code, (queries, n, "s", D)),
+            "k": (code, ("b", nk, t, D)),
+            "v": (code, ("b", nk, t, dv)),
+        }
         out = (code, ("b", n, "s", dv))
     else:
         inputs = {
-            "q": (code, ("b", "s", n * D)),
+            "q": (code, (queries, "s", n * D)),
             "k": (code, ("b", t, nk * D)),
             "v": (code, ("b", t, nk * dv)),
         }
@@ -184,6 +189,18 @@ MASKS = [
     (3, 1, 4, 1),
     (3, N, 1, 5),
 ]
+
+
+@pytest.mark.parametrize("rank4", [False, True])
+@pytest.mark.parametrize("causal", [0, 1])
+@pytest.mark.parametrize("kind", [None, "bool", "lowest"])
+def test_queries_that_all_of_the_batch_has_in_common(kind: str | None, causal: int, rank4: bool) -> None:
+    """The opset is one without ai.onnx.Attention, so it is the kernel of com.microsoft."""
+    mask = None if kind is None else make_mask((3, 1, 1, 5), kind)
+    model = attention(mask, causal=causal, safe=1, rank4=rank4, queries=1)
+    given = feeds(3, 4, 5, rank4=rank4, mask=mask)
+    lowered = assert_lowers(model, {**given, "q": given["q"][:1]})
+    assert "MultiHeadAttention" in ops(lowered)
 
 
 @pytest.mark.parametrize("rank4", [False, True])

@@ -36,6 +36,15 @@ def test_masks_of_every_form(dims: tuple[int, ...], kind: str, rank4: bool) -> N
     lowered_to_it(attention(mask, safe=1, rank4=rank4, opset=NEWEST), feeds(3, 4, 5, rank4=rank4, mask=mask))
 
 
+@pytest.mark.parametrize("rank4", [False, True])
+@pytest.mark.parametrize("kind", [None, "bool", "inf"])
+def test_queries_that_all_of_the_batch_has_in_common(kind: str | None, rank4: bool) -> None:
+    mask = None if kind is None else make_mask((3, 1, 1, 5), kind)
+    given_feeds = feeds(3, 4, 5, rank4=rank4, mask=mask)
+    model = attention(mask, safe=1, rank4=rank4, queries=1, opset=NEWEST)
+    lowered_to_it(model, {**given_feeds, "q": given_feeds["q"][:1]})
+
+
 @settings(max_examples=60, deadline=None, database=None)
 @given(
     sizes=st.tuples(*[st.integers(1, 3)] * 3, st.integers(1, 8), st.integers(1, 8)),

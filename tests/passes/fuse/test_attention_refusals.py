@@ -120,7 +120,7 @@ MISFITS = {
     "a mask of 2 is not known to fit scores of 4": BASE + ", float[1, 2, s, t] mask",
     "queries and keys differ in their number of heads": BASE.replace("4, s", "1, s") + ", float mask",
     "queries, keys and values are not known to have the same batch and heads": (
-        BASE.replace("b, 4, s", "1, 4, s") + ", float mask"
+        BASE.replace("b, 4, s", "2, 4, s") + ", float mask"
     ),
     "keys and values differ in length": (
         BASE.replace("t, 6] k", "5, 6] k").replace("t, 6] v", "7, 6] v") + ", float mask"
