@@ -241,6 +241,7 @@ def load(directory: str | os.PathLike[str], *, threads: int | None = None) -> Ar
         where, hint = str(path / manifest.NAME), "compile the model again"
         raise UserError("the manifest is damaged at 'signature'", where=where, hint=hint) from error
     artifact._directory = path.resolve()
+    manifest.check_regular(artifact._directory, found.files)
     with ThreadPoolExecutor(1) as pool:
         check = pool.submit(partial(manifest.check_files, artifact._directory, found.files))
         try:

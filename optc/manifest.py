@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -141,6 +141,16 @@ def _check_regular(path: Path) -> None:
     """Opening a pipe would wait for ever."""
     if path.exists() and not path.is_file() and not path.is_dir():
         raise OSError(errno.EINVAL, "it is not a regular file")
+
+
+def check_regular(directory: Path, names: Iterable[str]) -> None:
+    """Raises UserError where a file is a pipe or the like, before anything opens it."""
+    for name in sorted(names):
+        try:
+            _check_regular(directory / name)
+        except OSError as error:
+            what = f"a file of the artifact cannot be read: {error.strerror}"
+            raise UserError(what, where=str(directory / name), hint=_HINT) from error
 
 
 def check_files(directory: Path, files: Mapping[str, str]) -> None:

@@ -215,12 +215,17 @@ def test_changed_missing_and_foreign_files_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "manifest.json"])
-def test_a_pipe_among_the_files_is_not_waited_for(name: str, tmp_path: Path) -> None:
+def test_a_pipe_among_the_files_is_not_waited_for(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make().save(tmp_path / "a")
+    opened: list[str] = []
+    monkeypatch.setattr(artifacts.Artifact, "_loaded", lambda self: opened.append(name))
     (tmp_path / "a" / name).unlink()
     os.mkfifo(tmp_path / "a" / name)
     with pytest.raises(UserError, match="not a regular file"):
         artifacts.load(tmp_path / "a")
+    assert not opened
     if name == "manifest.json":
         with pytest.raises(UserError, match="not an artifact of optc"):
             make().save(tmp_path / "a")
