@@ -96,7 +96,7 @@ def _swin() -> nn.Module:
 def _convnext() -> nn.Module:
     from transformers import ConvNextConfig, ConvNextForImageClassification
 
-    config = ConvNextConfig(hidden_sizes=[48, 96, 192, 384], depths=[2, 2, 4, 2])
+    config = ConvNextConfig(hidden_sizes=[48, 96, 192, 384], depths=[2, 2, 4, 2], layer_scale_init_value=0.5)
     return _Taken(ConvNextForImageClassification(config), "logits", "pixel_values")
 
 

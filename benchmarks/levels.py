@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import re
 import tempfile
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def main() -> None:
     logging.disable(logging.WARNING)
     console = Console(width=120)
     table = Table(title="median of paired ratios (interval), fresh processes")
-    for heading in ("network", "-O1 over plain", "-O2 over -O1", "verdict", "in int8", "error", "allowed"):
+    for heading in ("network", "-O1 over plain", "-O2 over -O1", "verdict", "quantized", "error", "allowed"):
         table.add_column(heading, justify="left" if heading in ("network", "verdict") else "right")
     for name in given.kinds:
         row = _row(name, KINDS[name], given)
@@ -90,11 +91,12 @@ def _ratio(row: dict[str, object]) -> str:
 
 
 def _sites(report: dict[str, object]) -> str:
-    """How many products and convolutions are in int8, or that quantize was undone."""
+    """How many products and convolutions have fewer bits, or that quantize was undone."""
     [quantize] = [row for row in report["passes"] if row["name"] == "quantize"]
     if quantize["reverted"]:
         return "undone"
-    return str(sum(n for kind, n in quantize["matched"].items() if kind.endswith("site")))
+    quantized = [n for kind, n in quantize["matched"].items() if re.search(r"site$|^weight in \d", kind)]
+    return str(sum(quantized))
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ def levels(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
         sys.modules.pop(name, None)
 
 
+@pytest.mark.slow
 def test_a_row_has_both_ratios_and_the_error_on_other_samples(
     levels: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -35,6 +36,6 @@ def test_a_row_has_both_ratios_and_the_error_on_other_samples(
 
 
 def test_a_pass_that_was_undone_has_no_sites(levels: ModuleType) -> None:
-    row = {"name": "quantize", "matched": {"int8 site": 2, "int4 site": 1, "table": 5}}
+    row = {"name": "quantize", "matched": {"int8 site": 2, "weight in 4 bits": 1, "table": 5}}
     assert levels._sites({"passes": [row | {"reverted": None}]}) == "3"
     assert levels._sites({"passes": [row | {"reverted": "slower"}]}) == "undone"
