@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import turns
@@ -29,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "examples"))
 
 SHAPES = ((1, 16), (1, 128), (8, 128))
 PRODUCTS = "products"
+_FIRST, _NEXT, _TRACED = "first process", "next process", "next, with torch's traces"
 CONTESTANTS: dict[str, dict[str, object] | str | None] = {
     "eager mode": None,
     "optc": {},
@@ -69,21 +71,29 @@ def show_calls(cache: str, rounds: int, seconds: float) -> None:
 
 
 def show_first(folder: str, rounds: int) -> None:
-    """Seconds to the first result at (1, 128): nothing on disk, from the disk, and what torch alone takes."""
-    taken: dict[str, list[float]] = {"first process": [], "next process": [], "tracing alone": []}
+    """Seconds to the first result at (1, 128): nothing on disk, from the disk, and what torch alone takes.
+
+    Last, with torch's experimental cache of traces switched on in both processes.
+    """
+    taken: dict[str, list[float]] = {name: [] for name in (_FIRST, _NEXT, "tracing alone", _TRACED)}
     for turn in range(rounds):
         cache = f"{folder}/first-{turn}"
-        for name, backend in zip(taken, ("optc", "optc", "eager"), strict=True):
+        traces = {"TORCH_CACHING_PRECOMPILE": "1", "TORCHINDUCTOR_CACHE_DIR": f"{cache}/torch"}
+        for name, backend in zip(taken, ("optc", "optc", "eager"), strict=False):
             taken[name].append(_worker("first", backend, cache))
+        _worker("first", "optc", f"{cache}/with-traces", **traces)
+        taken[_TRACED].append(_worker("first", "optc", f"{cache}/with-traces", **traces))
     for name, values in taken.items():
-        print(f"{name:15}{statistics.median(values):6.2f} s  ({min(values):.2f} to {max(values):.2f})")
-    ratios = [a / b for a, b in zip(taken["first process"], taken["next process"], strict=True)]
-    print(f"{'ratio':15}{statistics.median(ratios):6.2f}    ({min(ratios):.2f} to {max(ratios):.2f})")
+        print(f"{name:31}{statistics.median(values):6.2f} s  ({min(values):.2f} to {max(values):.2f})")
+    for name in (_NEXT, _TRACED):
+        ratios = [a / b for a, b in zip(taken[_FIRST], taken[name], strict=True)]
+        low, high = min(ratios), max(ratios)
+        print(f"first over {name:20}{statistics.median(ratios):6.2f}x    ({low:.2f} to {high:.2f})")
 
 
-def _worker(kind: str, text: str, cache: str, seconds: float = 1.0) -> list[float]:
+def _worker(kind: str, text: str, cache: str, seconds: float = 1.0, **more: str) -> Any:
     told = [sys.executable, __file__, "--worker", kind, text, "--seconds", str(seconds)]
-    environment = {**os.environ, "OPTC_CACHE_DIR": cache}
+    environment = {**os.environ, "OPTC_CACHE_DIR": cache, **more}
     done = subprocess.run(told, check=True, stdout=subprocess.PIPE, env=environment)
     return json.loads(done.stdout)
 
@@ -146,7 +156,10 @@ def first_result(backend: str) -> float:
     with torch.inference_mode():
         start = time.perf_counter()
         torch.compile(module, backend=backend)(**inputs)
-        return time.perf_counter() - start
+        taken = time.perf_counter() - start
+    if torch._dynamo.config.caching_precompile:
+        torch.compiler.save_cache_artifacts()
+    return taken
 
 
 def _until(seconds: float, called: Callable[..., object], inputs: dict[str, object]) -> list[float]:
