@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from optc.analysis.shapes import UNKNOWN_KEY
 from optc.passbase import Skip
 from optc.removal import detach
 from optc.trail import Trail
@@ -123,6 +124,8 @@ class Editor:
             output.dtype = dtype
         if shape is not None and output.shape is None:
             output.shape = ir.Shape(shape)
+        if output.shape is None and any(value is not None and value.shape is None for value in inputs):
+            output.meta[UNKNOWN_KEY] = True
         self.enqueue([node])
         return output
 
