@@ -43,8 +43,7 @@ def dynamic_quantize_matmul(b: Builder) -> list[ir.Value]:
 def matmul_of_codes(b: Builder) -> list[ir.Value]:
     """com.microsoft.MatMulIntegerToFloat.
 
-    As pairs the runtime takes the bias first, into a Gemm in float that unpacks the weight at every call:
-    13 ms instead of 0.3 at 128 rows (384, 1536).
+    As pairs the runtime takes the bias first, into a Gemm in float that unpacks the weight at every call.
     """
     if b.dtype("codes") != ir.DataType.UINT8:
         raise Refuse(f"the codes are {b.dtype('codes')}: the kernel is fast for uint8")
