@@ -173,13 +173,18 @@ def _no_infinity(value: Any) -> Any:
 
 
 def _known_in(other: Outputs, outputs: Outputs) -> Outputs:
-    """The outputs with NaN where ``other`` has it: a bounded function makes a number of an infinity."""
+    """The outputs with NaN where ``other`` has it: a bounded function makes a number of an infinity.
+
+    Codes and truth values do not tell what they were made of, so they are left out.
+    """
     return {name: _hidden(value, other.get(name)) for name, value in outputs.items()}
 
 
 def _hidden(value: Any, other: Any) -> Any:
-    if not isinstance(value, np.ndarray) or value.dtype.kind != "f" or np.shape(other) != value.shape:
+    if not isinstance(value, np.ndarray) or np.shape(other) != value.shape:
         return value
+    if value.dtype.kind != "f":
+        return np.zeros_like(value)
     return np.where(np.isnan(other), value.dtype.type(np.nan), value)
 
 

@@ -8,7 +8,7 @@ difference by that has no defined value to hold it to.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,13 +53,13 @@ def explains(
     if not all(np.isfinite(array).all() for run in runs for array in run.values()):
         return True  # a NaN, or infinity, has no codes of eight bits
     largest = {name: max(float(np.abs(run[name]).max(initial=0)) for run in runs) for name in values if runs}
+    given = {} if noise.of_largest else feeds  # a caller's numbers are rounded by quantizing only
+    movable = {name: array for name, array in values.items() if name not in given}
+    session = open_session(_moved(plain, movable), optimize=False, threads=1)
     for seed in range(_TRIES):
-        given = {} if noise.of_largest else feeds  # a caller's numbers are rounded by quantizing only
-        movable = {name: array for name, array in values.items() if name not in given}
         steps = _steps(movable, noise, largest, np.random.default_rng(seed))
-        session = open_session(_moved(plain, steps), optimize=False, threads=1)
         try:
-            moved = difference(expected, run_session(session, feeds))
+            moved = difference(expected, run_session(session, {**feeds, **steps}))
         except ORT_ERRORS:
             return False
         if moved.excess * noise.slack >= found.excess:
@@ -84,37 +84,46 @@ def _values(plain: ir.Model, feeds: Mapping[str, Any]) -> dict[str, np.ndarray]:
 def _steps(
     values: Mapping[str, np.ndarray], noise: Noise, largest: Mapping[str, float], rng: np.random.Generator
 ) -> dict[str, np.ndarray]:
-    """What is added to each value, whose largest element is given for noise that goes by that."""
+    """What is added to each value, whose largest element is given for noise that goes by that.
+
+    They have the names of the inputs that ``_moved`` makes for them.
+    """
     steps = {}
     for name, array in values.items():
         relative = noise.relative.get(ir.DataType.from_numpy(array.dtype), 0.0)
         with np.errstate(over="ignore", invalid="ignore"):
             size = np.abs(array) * relative + largest.get(name, 0) * noise.of_largest
             step = rng.integers(-1, 2, array.shape) * np.where(np.isfinite(size), size, 0)
-            steps[name] = np.asarray(step).astype(array.dtype)
+            steps[_step(name)] = np.asarray(step).astype(array.dtype)
     return steps
 
 
-def _moved(plain: ir.Model, steps: Mapping[str, np.ndarray]) -> ir.Model:
+def _step(name: str) -> str:
+    return f"{name}__step"
+
+
+def _moved(plain: ir.Model, names: Container[str]) -> ir.Model:
+    """The model with an input for each of these values, which is added to it.
+
+    The inputs have no shapes: from those of constants the runtime would infer sizes that it did not know, and
+    refuse a branch that is never taken.
+    """
     copy = plain.clone()
     first = next(iter(copy.graph), None)
-    for value in copy.graph.inputs:
-        if value.name in steps and first is not None:
-            _move(copy.graph, None, value, steps[value.name], first)
+    for value in list(copy.graph.inputs):
+        if value.name in names and first is not None:
+            _move(copy.graph, None, value, first)
     for node in list(copy.graph):
         for value in node.outputs:
-            if value.name in steps and value.dtype in _DTYPES:
-                _move(copy.graph, node, value, steps[value.name], first)
+            if value.name in names and value.dtype in _DTYPES:
+                _move(copy.graph, node, value, first)
     return copy
 
 
-def _move(
-    graph: ir.Graph, node: ir.Node | None, value: ir.Value, step: np.ndarray, first: ir.Node | None
-) -> None:
+def _move(graph: ir.Graph, node: ir.Node | None, value: ir.Value, first: ir.Node | None) -> None:
     assert value.dtype is not None and value.name is not None
-    added = ir.Value(name=f"{value.name}__step", const_value=ir.tensor(step))
-    added.type, added.shape = ir.TensorType(value.dtype), ir.Shape(step.shape)
-    graph.register_initializer(added)
+    added = ir.Value(name=_step(value.name), type=ir.TensorType(value.dtype))
+    graph.inputs.append(added)
     readers = list(value.uses())
     result = ir.Value(name=f"{value.name}__moved", type=value.type, shape=value.shape)
     if node is not None:  # results keep their names, inputs keep theirs
