@@ -54,7 +54,8 @@ def explains(
         return True  # a NaN, or infinity, has no codes of eight bits
     largest = {name: max(float(np.abs(run[name]).max(initial=0)) for run in runs) for name in values if runs}
     given = {} if noise.of_largest else feeds  # a caller's numbers are rounded by quantizing only
-    movable = {name: array for name, array in values.items() if name not in given}
+    stay = {*given, *(value.name for value in plain.graph.initializers.values())}
+    movable = {name: array for name, array in values.items() if name not in stay}
     session = open_session(_moved(plain, movable), optimize=False, threads=1)
     for seed in range(_TRIES):
         steps = _steps(movable, noise, largest, np.random.default_rng(seed))
