@@ -196,8 +196,10 @@ def _run_passes(model: ir.Model, plain: ir.Model, request: Request, setting: Set
     model, records = request.pipeline.run(model, setting.ctx, setting.watchers)
     if not request.gate:
         return gating.ungated(request.decisions or {}, plain, model, records)
+    written = plain.clone()  # the captured model as it would be written, if nothing beats it
+    request.target.finalize(written)
     gated = gating.Gate(
-        plain, setting.ctx, setting.programs, request.gate_seconds, setting.pays, setting.watchers
+        written, setting.ctx, setting.programs, request.gate_seconds, setting.pays, setting.watchers
     )
     return gated.run(model, records)
 

@@ -19,6 +19,7 @@ from optc.codegen.ort import (
     lower_standard_attention,
     lower_weight_quant,
     options,
+    pairs_apart,
     row_stride,
     runtime,
     store,
@@ -33,6 +34,11 @@ def _legal(model: ir.Model, node: ir.Node) -> str | None:
         return None  # a function of the captured model; the runtime inlines it
     version = opset(model) if node.domain in ("", "ai.onnx") else model.opset_imports.get(node.domain, 1)
     return kernels.why_illegal(node.domain, node.op_type, version)
+
+
+def _finalize(model: ir.Model) -> bool:
+    apart = pairs_apart.keep_apart(model)
+    return store.store_narrow(model) or apart
 
 
 def _max_opset() -> int:
@@ -81,7 +87,7 @@ TARGET = Target(
     emit=emit.emit,
     max_opset=_max_opset,
     keeps_kernel=kernels.keeps_kernel,
-    finalize=store.store_narrow,
+    finalize=_finalize,
     tuned_for=tuned.tuned_for,
     unlike=tuned.unlike,
     load=runtime.load,
