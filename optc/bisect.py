@@ -75,7 +75,10 @@ def bisect_data(
     captured = capture(source, inputs=inputs, seed=seed, progress=progress)
     example = captured.examples[0] if captured.examples else None
     calibrating = data.calibration_samples(
-        calibration, example, any_batch=data.takes_any_batch(captured.model)
+        calibration,
+        example,
+        any_batch=data.takes_any_batch(captured.model),
+        finite=not data.asks_for_nan(captured.model),
     )
     ctx = Context(
         target=chosen,

@@ -74,7 +74,7 @@ def load_calibration(text: str) -> Any:
 
 
 def calibration_samples(
-    calibration: Any, example: Feeds | None, *, any_batch: bool = False
+    calibration: Any, example: Feeds | None, *, any_batch: bool = False, finite: bool = True
 ) -> Sequence[Feeds]:
     """Calibration data as feeds of the captured batch size, in memory that does not grow with their number.
 
@@ -83,6 +83,7 @@ def calibration_samples(
             that returns either, or None. A dict is sliced without copies; an iterable is gone through once.
         example: the captured example, whose batch size the slices get; None leaves the data as it is.
         any_batch: the model takes other batch sizes, so data that does not fill a batch is a sample too.
+        finite: NaN and infinities are mistakes; -inf is taken in masks, where nothing is above zero.
     """
     if calibration is None:
         return []
@@ -91,10 +92,10 @@ def calibration_samples(
             calibration = calibration()
     samples: Sequence[Feeds]
     if isinstance(calibration, Mapping):
-        samples = _slices(_arrays(calibration), example, any_batch)
+        samples = _slices(_arrays(calibration, finite), example, any_batch)
     else:
-        items = _each(calibration)
-        samples = Spool(feeds for item in items for feeds in _slices(_arrays(item), example, any_batch))
+        items = (_arrays(item, finite, at) for at, item in enumerate(_each(calibration)))
+        samples = Spool(feeds for arrays in items for feeds in _slices(arrays, example, any_batch))
     if not samples:
         raise UserError("the calibration data is empty", hint="give at least one sample")
     return samples
@@ -120,13 +121,45 @@ def takes_any_batch(model: ir.Model) -> bool:
     return len(named) == 1 and None not in named and all(isinstance(dim, ir.SymbolicDim) for dim in firsts)
 
 
-def _arrays(item: Any) -> Feeds:
+def asks_for_nan(model: ir.Model) -> bool:
+    """Whether the model itself looks for NaN or infinities, so that its inputs may hold some."""
+    bodies: list[ir.Graph | ir.Function] = [model.graph, *model.functions.values()]
+    return any(node.op_type in ("IsNaN", "IsInf") for body in bodies for node in body.all_nodes())
+
+
+def _arrays(item: Any, finite: bool, at: int | None = None) -> Feeds:
+    """The arrays of a dict: all data, or item number ``at`` of it."""
     if not isinstance(item, Mapping):
         raise UserError(
             f"calibration data must be dicts of arrays, not {type(item).__name__}",
             hint="yield {input name: array}",
         )
-    return {name: np.asarray(value) for name, value in item.items()}
+    arrays = {name: np.asarray(value) for name, value in item.items()}
+    for name, array in arrays.items() if finite else ():
+        if (found := _not_finite(array)) is not None:
+            row, what = found
+            where = f"sample {row}" if at is None else f"item {at}, sample {row} in it"
+            raise UserError(
+                f"the calibration data of {name!r} holds {what}",
+                where=f"{where} (counted from 0)",
+                hint="correct that sample or leave it out: no range or error taken on it would mean anything",
+            )
+    return arrays
+
+
+def _not_finite(array: np.ndarray) -> tuple[int, str] | None:
+    """The first row with NaN or an infinity that is no mask's, and which of them."""
+    if array.dtype.kind in "biuOSUM" or not array.size:
+        return None
+    rows = array if array.ndim else array[None]
+    for at, row in enumerate(rows):
+        if np.isfinite(row).all():
+            continue
+        if np.isnan(row).any():
+            return at, "NaN"
+        if row.dtype.kind == "c" or np.isposinf(row).any() or (row > 0).any():
+            return at, "an infinity"
+    return None
 
 
 def _slices(arrays: Feeds, example: Feeds | None, any_batch: bool) -> Sequence[Feeds]:

@@ -43,7 +43,10 @@ class Setting:
         """UserError where calibration data does not fit the captured model."""
         example = captured.examples[0] if captured.examples else None
         samples = data.calibration_samples(
-            calibration, example, any_batch=data.takes_any_batch(captured.model)
+            calibration,
+            example,
+            any_batch=data.takes_any_batch(captured.model),
+            finite=not data.asks_for_nan(captured.model),
         )
         limited = request.allowance.max_error is not None or request.metric is not None
         seen, unseen = holdout.split(samples) if limited else (samples, frozenset[int]())

@@ -9,7 +9,9 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
+import onnx_ir
 import pytest
 import torch
 
@@ -119,6 +121,40 @@ def test_calibration_is_sliced_to_the_captured_batch() -> None:
 def test_calibration_that_does_not_fit(calibration: object, message: str) -> None:
     with pytest.raises(UserError, match=message):
         data.calibration_samples(calibration, {"x": np.zeros((2, 3), np.float32)})
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("kind", [np.float32, np.float64, ml_dtypes.bfloat16])
+def test_calibration_data_holds_numbers_only(number: float, kind: type) -> None:
+    example, array = {"x": np.zeros((2, 3), kind)}, np.arange(15).reshape(5, 3).astype(kind)
+    array[4, 1] = number
+    what = "NaN" if np.isnan(number) else "an infinity"
+    for calibration, where in (
+        ({"x": array}, "sample 4"),
+        ([{"x": array[:2]}, {"x": array[2:]}], "item 1, sample 2"),
+    ):
+        with pytest.raises(UserError, match=f"of 'x' holds {what}(.|\n)*{where}(.|\n)*leave it out"):
+            data.calibration_samples(calibration, example)
+    assert len(data.calibration_samples({"x": array}, example, finite=False)) == 2
+
+
+def test_masks_of_calibration_data_may_hold_infinities() -> None:
+    mask = np.where(np.tri(4, dtype=bool), 0, -np.inf).astype(np.float32)[None]
+    others = {"kept": np.ones((1, 4), bool), "ids": np.ones((1, 4), np.int64)}
+    assert len(data.calibration_samples({"mask": mask, **others}, {"mask": mask, **others})) == 1
+
+
+NAN_TEXT = """<ir_version: 10, opset_import: ["": 20]>
+    g (float[n,4] x) => (float[n,4] y) <float zero = {0.0}> {
+        m = IsNaN(x)  w = Where(m, zero, x)  y = Relu(w)
+    }"""
+
+
+def test_a_model_that_looks_for_missing_numbers_is_calibrated_with_some() -> None:
+    model, samples = onnx_ir.from_onnx_text(NAN_TEXT), {"x": np.full((3, 4), np.nan, np.float32)}
+    optc.compile(model, calibration=samples, level=1, gate=False)
+    with pytest.raises(UserError, match="holds NaN"):
+        optc.compile(torch.nn.Linear(4, 2), (torch.ones(1, 4),), calibration=samples, level=2, gate=False)
 
 
 def test_dims() -> None:
