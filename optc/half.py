@@ -67,6 +67,15 @@ def tolerances(model: ir.Model) -> dict[str, float]:
 
     By name of the output; relative, as in `EXACT_TOLERANCE`.
     """
+    coarse = coarse_values(model)
+    return {str(value.name): coarse[value] for value in model.graph.outputs if value in coarse}
+
+
+def coarse_values(model: ir.Model) -> dict[ir.Value, float]:
+    """The same of every value of the main graph.
+
+    The runtime rounds to half precision only what somebody else reads, so two runs of the same may differ.
+    """
     if not computes_in(model):
         return {}
     coarse: dict[ir.Value, float] = {}
@@ -79,7 +88,7 @@ def tolerances(model: ir.Model) -> dict[str, float]:
         found += [EXACT_TOLERANCE[kind] for kind in made if kind in HALVES]
         if worst := max(found, default=0.0):
             coarse.update(dict.fromkeys(node.outputs, worst))
-    return {str(value.name): coarse[value] for value in model.graph.outputs if value in coarse}
+    return coarse
 
 
 def _values(model: ir.Model) -> list[ir.Value]:

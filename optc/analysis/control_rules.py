@@ -17,8 +17,8 @@ def _if(library: Rule) -> Rule:
         library(ctx, node)
         branches = [node.attributes[name].as_graph().outputs for name in ("then_branch", "else_branch")]
         for output, before, ends in zip(node.outputs, declared, zip(*branches, strict=False), strict=False):
-            if before is None and any(end.shape is None for end in ends):
-                output.shape = None  # the library takes the branch that it knows
+            if any(end.shape is None for end in ends):
+                output.shape = before  # the library takes the branch that it knows
 
     return rule
 

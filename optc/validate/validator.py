@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from optc.difference import difference
+from optc.difference import Comparison
 from optc.errors import WrongRewrite
+from optc.half import coarse_values
 from optc.oracle import random_op
 from optc.passbase import Feeds
 from optc.session import ORT_ERRORS, open_session, run_session
@@ -34,9 +35,9 @@ _SATURATED = 8.0
 class Validator:
     """A watcher of the trail that raises `WrongRewrite` at the first rewrite that changes a value.
 
-    Values of exact passes may move by what the tolerance of their type allows; lossy passes change values on
-    purpose and are left to the comparison of whole models. ``checked`` counts the rewrites per pass,
-    ``unchecked`` those that could not be checked, by reason.
+    Values of exact passes may move by what the tolerance of their type allows, or of the type that they were
+    computed in; lossy passes change values on purpose and are left to the comparison of whole models.
+    ``checked`` counts the rewrites per pass, ``unchecked`` those that could not be checked, by reason.
 
     Args:
         examples: feeds of the model; other numbers and sizes are made from them.
@@ -55,9 +56,11 @@ class Validator:
         """Runs the model as the pass gets it."""
         self._pass, self._model, self._recording = name, model, None
         self._owners: dict[ir.Graph, ir.Node] = {}
+        self._coarse: dict[ir.Value, float] = {}
         self._forget()
         self._exact = exact
         if exact and self._examples and random_op(model) is None:
+            self._coarse = coarse_values(model)
             self._record()
 
     def editing(self, node: ir.Node) -> None:
@@ -92,6 +95,8 @@ class Validator:
             if before in found:
                 self._recording.add(before, found[before])
             self._recording.share(after, before)
+            if before in self._coarse:
+                self._coarse[after] = self._coarse[before]
 
     def applied(self, rewrite: Rewrite) -> None:
         """Runs what was edited in place, and raises when anything was wrong."""
@@ -196,7 +201,9 @@ class Validator:
                 self._narrowed = True
                 after = np.broadcast_to(after, before.shape)
             name = str(value.name)
-            result = difference({name: _without_infinities(before)}, {name: _without_infinities(after)})
+            comparison = Comparison({name: self._coarse.get(value, 0.0)})
+            comparison.add({name: _without_infinities(before)}, {name: _without_infinities(after)})
+            result = comparison.result()
             if not result.exact and not (result.reason is None and result.max_abs <= self._step(before)):
                 what = result.reason or f"relative error {result.rel_l2:.2g} at {name}"
                 self._wrong.append(f"{what} (on {sample.name})")

@@ -22,11 +22,12 @@ from ._bias import bias_add, is_bias
 _DEPTH = 16
 _MOVES = ("Expand", "Unsqueeze", "Squeeze", "Reshape", "Slice", "Transpose", "Identity", "Gather", "Tile")
 _HIDDEN = -1e30
+_LARGEST = 4096.0  # a larger bias leaves little of the scores in float32; without it they are all there again
 
 
 @dataclass(frozen=True)
 class Biased:
-    """``source`` + ``bias``, a constant and finite vector over the last axis, as ``add`` computes it."""
+    """``source`` + ``bias``, a constant vector over the last axis, as ``add`` computes it."""
 
     source: ir.Value
     bias: np.ndarray
@@ -39,7 +40,7 @@ def biased(operand: Operand) -> Biased | None:
     for source, bias in match.operands(add) if add is not None else ():
         if is_bias(bias, source) and source.shape is not None and source.dtype is not None:
             array = match.constant(bias)
-            if array is not None and np.isfinite(array.astype(np.float64)).all():
+            if array is not None and (np.abs(array.astype(np.float64)) <= _LARGEST).all():
                 assert add is not None
                 return Biased(source, array, add)
     return None
