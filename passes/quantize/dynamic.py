@@ -38,7 +38,19 @@ def given_grid(model: ir.Model, site: Site) -> Grid | None:
     """The grid that the model itself has rounded the input of a site to: its codes serve as they are."""
     if opset(model) < PER_AXIS:
         return None
-    return grid_of(match.producer(site.data, "DequantizeLinear"))
+    back = match.producer(site.data, "DequantizeLinear")
+    return grid_of(back) or _grid_of_int8(back)
+
+
+def _grid_of_int8(back: ir.Node | None) -> Grid | None:
+    """The same grid in uint8, where the codes are int8 and made here: the same numbers, 128 higher."""
+    if back is None or match.producer(back.inputs[0], "QuantizeLinear") is None:
+        return None
+    scale, zero = [*back.inputs[1:], None][:2]
+    step, middle = match.scalar(scale), match.scalar(zero)
+    if step is None or middle is None or zero is None or zero.dtype != ir.DataType.INT8:
+        return None
+    return Grid(np.float32(step), int(middle) + 128)
 
 
 def insert(
@@ -71,8 +83,9 @@ class _Writer:
     def rewrite(self, site: Site) -> None:
         site = site.renewed()  # its input may be the product of a site before it
         if (grid := given_grid(self.model, site)) is not None:
+            self._to_uint8(site, grid)
             weights = Weights(self.rounding.per_channel, self.rounding.limit)
-            quantize_weights(site, grid.scale, weights, self.graph)
+            quantize_weights(site.renewed(), grid.scale, weights, self.graph)
             return
         node, x, old = site.node, site.data, site.output
         name, like = str(old.name), old.shape
@@ -92,6 +105,27 @@ class _Writer:
         self.graph.place_before(node, *made)
         self.graph.replace(old, made[-1])
         self.graph.remove(node)
+
+    def _to_uint8(self, site: Site, grid: Grid) -> None:
+        """What reads int8 codes of that grid reads uint8 ones, which the kernels are made for."""
+        back = match.producer(site.data, "DequantizeLinear")
+        assert back is not None and back.inputs[0] is not None
+        rounding = match.producer(back.inputs[0], "QuantizeLinear")
+        if back.inputs[0].dtype != ir.DataType.INT8 or rounding is None:
+            return
+        name, shape, dtype = str(site.data.name), site.data.shape, ir.DataType.UINT8
+        scale = self.graph.constant(np.array(grid.scale, np.float32), f"{name}_scale")
+        zero = self.graph.constant(np.array(grid.zero, np.uint8), f"{name}_zero")
+        make = self.graph.make
+        codes = make("QuantizeLinear", [rounding.inputs[0], scale, zero], f"{name}_quantized", dtype, shape)
+        again = make(
+            "DequantizeLinear", [codes, scale, zero], f"{name}_dequantized", ir.DataType.FLOAT, shape
+        )
+        self.graph.place_behind(site.data, codes, again)
+        self.graph.replace(site.data, again)
+        self.graph.remove(back)
+        if not rounding.outputs[0].uses() and not rounding.outputs[0].is_graph_output():
+            self.graph.remove(rounding)
 
     def _input(self, x: ir.Value) -> tuple[ir.Value, ir.Value, ir.Value]:
         """Codes, scale and zero point of an input, computed where it becomes known, once."""

@@ -175,12 +175,13 @@ def test_only_what_is_in_float_is_quantized(kind: str, scheme: str) -> None:
     assert relative(made.run({"x": X})["y"], expected) < (0.15 if scheme == "int4-weight" else 0.03)
 
 
+@pytest.mark.parametrize("at", [np.uint8(128), np.int8(0), np.int8(-5)])
 @pytest.mark.parametrize("product", ["MatMul(d, w)", "Gemm(d, w, b)", "Gemm <transB = 1> (d, t, b)"])
-def test_codes_of_the_model_are_not_rounded_again(product: str) -> None:
+def test_codes_of_the_model_are_not_rounded_again(product: str, at: Any) -> None:
     """Dynamic int8 takes the grid that an input has; what comes behind has none yet."""
     bias = RNG.standard_normal(COLUMNS).astype(np.float32)
     given = {name: array for name, array in {"w": W, "t": W.T.copy(), "b": bias}.items() if name in product}
-    model = parse(f"{PAIRS}  h = {product}", {**STEP, **given})
+    model = parse(f"{PAIRS}  h = {product}", {**STEP, "at": at, **given})
     expected = oracle.run(model, {"x": X})["y"]
     made = optc.compile(
         model, inputs={"x": X}, pipeline="simplify, quantize{scheme=int8-dynamic}, fuse", threads=1
@@ -189,7 +190,23 @@ def test_codes_of_the_model_are_not_rounded_again(product: str) -> None:
     assert (done["int8 dynamic site"], done["int8 site"]) == (1, 1)
     rounded = [node for node in made.model.graph if node.op_type == "DynamicQuantizeLinear"]
     assert all(match.producer(node.inputs[0], "DequantizeLinear") is None for node in rounded)
+    codes = {node.inputs[0].dtype for node in made.model.graph if node.op_type == "MatMulIntegerToFloat"}
+    assert codes <= {ir.DataType.UINT8}  # the kernels are made for them
     assert relative(made.run({"x": X})["y"], expected) < 0.015
+
+
+def test_int8_codes_that_others_read_stay_as_they_are() -> None:
+    """Another node takes the codes of the pair; what reads the pair gets the same bits from uint8."""
+    nodes = (
+        f"{PAIRS}  g = MatMul(d, w)  a = DequantizeLinear(q, step, at)  k = ReduceSum(a, axis)  h = Add(g, k)"
+    )
+    constants = {**STEP, "at": np.int8(-5), "w": W, "axis": np.array([1])}
+    model = parse(nodes, constants)
+    made = optc.compile(
+        model, inputs={"x": X}, pipeline="quantize{scheme=int8-dynamic, exclude=y}", threads=1, gate=False
+    )
+    assert passed(made, "quantize")["matched"]["int8 site"] == 1
+    assert relative(made.run({"x": X})["y"], oracle.run(model, {"x": X})["y"]) < 0.015
 
 
 def test_attention_and_recurrence_in_int8_stay_and_are_told() -> None:
