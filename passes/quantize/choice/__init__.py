@@ -295,7 +295,10 @@ class _Search:
             lambda scheme: self._made(scheme, best.chosen),
         )
         _adopt(self._model, held.model)
-        return replace(held.report, detail={**held.report.detail, "choice": self._told(held.found)})
+        skips = (*held.report.skipped, *held.found.told(self._ctx.max_error))
+        return replace(
+            held.report, skipped=skips, detail={**held.report.detail, "choice": self._told(held.found)}
+        )
 
     def _nothing(self) -> Report:
         skips = [
@@ -303,6 +306,7 @@ class _Search:
             for group, ways in zip(self._groups, self._options, strict=True)
             for site in group.sites
         ]
+        skips += self._every.told(self._ctx.max_error)
         return Report(False, skipped=tuple(skips), detail={"choice": self._told(None)})
 
     def _told(self, found: Found | None) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,8 +12,9 @@ import onnx_ir as ir
 
 from optc import holdout, oracle, padded
 from optc.metric import metric_of
-from optc.passbase import Context, Feeds
+from optc.passbase import Context, Feeds, Skip
 
+from . import few
 from .stretch import stretched
 
 _MOST = 24  # samples that errors are taken on
@@ -38,13 +38,24 @@ class Found:
         expected: what data that nothing was fitted to may show, with room for the spread between samples, and
             for samples beyond all that were seen.
         drop: of the user's metric; None without one.
-        beyond: what samples beyond all that were seen add to ``expected``.
+        larger: what is expected of data with samples beyond all that were seen; None: as ``expected``.
+        beyond: what those add to ``expected``.
     """
 
     rel_l2: float
     expected: float
     drop: float | None = None
     beyond: float = 0.0
+    larger: few.Larger | None = None
+
+    @property
+    def worst(self) -> float:
+        """The error of data whose largest samples lie twice as far beyond those seen."""
+        return self.expected if self.larger is None else self.larger.worst
+
+    def told(self, limit: float | None) -> Sequence[Skip]:
+        """What the report says of room for larger samples."""
+        return () if self.larger is None else self.larger.told(limit)
 
 
 class Judge:
@@ -62,7 +73,6 @@ class Judge:
             self._samples = [*self._samples, *(made for feeds in self._samples for made in shuffled(feeds))]
         self._oracle = oracle.Oracle(model, self._samples)
         self._beyond = Beyond(model, self._samples, self._count, ctx, _LARGEST, self._oracle)
-        self._model = model
         self._padding = padded.find(model, self._samples) if self.judges else None
         self._before = None if ctx.metric is None else self._metric(model)
 
@@ -81,18 +91,10 @@ class Judge:
         error, apart = found[0].rel_l2, found[1]
         unseen = max(self._count // _KEPT_BACK, 1)
         fitted = _FITTED if self._count <= _KEPT_BACK else _FITTED / math.sqrt(self._count)
-        expected = error * (1 + fitted) + 2 * apart.deviation / math.sqrt(unseen)
-        with_larger = self._beyond.added_to(expected, model)
+        usual = error * (1 + fitted) + 2 * apart.deviation / math.sqrt(unseen)
+        larger = self._beyond.added_to(usual, model)
         drop = None if self._before is None else self._before - self._metric(model)
-        return Found(error, with_larger, drop, with_larger - expected)
-
-    @cached_property
-    def _further(self) -> Beyond:
-        return Beyond(self._model, self._samples, self._count, self._ctx, _LARGEST, self._oracle, further=1)
-
-    def at_worst(self, model: ir.Model, found: Found) -> float:
-        """What is expected of data whose largest samples lie twice as far beyond those seen."""
-        return self._further.added_to(found.expected - found.beyond, model)
+        return Found(error, larger.expected, drop, larger.expected - usual, larger)
 
     def allows(self, found: Found) -> bool:
         """Whether it stays within all that the user allows."""
@@ -125,7 +127,7 @@ class Quick:
         found = self._oracle.judge(model, (), self._padding)
         if isinstance(found, oracle.Skipped):
             return math.inf
-        return self._beyond.added_to(found[0].rel_l2, model) ** 2
+        return self._beyond.added_to(found[0].rel_l2, model).expected ** 2
 
 
 class Beyond:
@@ -133,7 +135,6 @@ class Beyond:
 
     Args:
         usual: what the model answers to samples of usual size.
-        further: as `stretched` has it.
     """
 
     def __init__(
@@ -144,21 +145,25 @@ class Beyond:
         ctx: Context,
         most: int,
         usual: oracle.Oracle,
-        *,
-        further: int = 0,
     ) -> None:
-        self._stretched = stretched(samples if ctx.calibration else (), seen, most, further=further)
-        self._oracle = oracle.Oracle(model, self._stretched.samples)
-        self._usual, self._larger = usual.squares(), self._oracle.squares()
+        given = samples if ctx.calibration else ()
+        self._seen, self._usual = seen, usual.squares()
+        self._stretched = [stretched(given, seen, most, further=further) for further in (0, 1)]
+        self._oracles = [oracle.Oracle(model, each.samples) for each in self._stretched]
+        self._larger = [each.squares() for each in self._oracles]
 
-    def added_to(self, error: float, model: ir.Model) -> float:
-        """The error of data to which such samples belong."""
-        found = self._oracle.compare(model)
+    def added_to(self, error: float, model: ir.Model) -> few.Larger:
+        """The error of data to which such samples belong, and of data where they lie twice as far beyond."""
+        likely, worst = (self._added(place, error, model) for place in (0, 1))
+        return few.Larger(likely, likely if worst < likely else worst, self._seen)
+
+    def _added(self, place: int, error: float, model: ir.Model) -> float:
+        found = self._oracles[place].compare(model)
         if isinstance(found, oracle.Skipped):
             return error
-        usual, larger = (squares.get(found.output, 0.0) for squares in (self._usual, self._larger))
+        usual, larger = (squares.get(found.output, 0.0) for squares in (self._usual, self._larger[place]))
         weight = larger / usual if 0.0 < usual < math.inf and larger < math.inf else 1.0
-        return self._stretched.with_those_beyond(error, found.rel_l2, weight)
+        return self._stretched[place].with_those_beyond(error, found.rel_l2, weight)
 
 
 def shuffled(feeds: Feeds) -> Sequence[Feeds]:

@@ -34,9 +34,6 @@ class Judging(Protocol):
     def allows(self, found: Found) -> bool:
         """Whether a model may be taken."""
 
-    def at_worst(self, model: ir.Model, found: Found) -> float:
-        """The error of data whose largest samples are larger than expected."""
-
 
 def widened(
     held: Held, ways: Sequence[Way], judge: Judging, limit: float | None, made: Callable[[Way], Held]
@@ -50,15 +47,11 @@ def widened(
     """
     if not ways or limit is None:
         return held
-    worst = judge.at_worst(held.model, held.found)
     for way in ways:
-        if worst <= limit:
+        if held.found.worst <= limit:
             break
         tried = made(way)
-        if not judge.allows(tried.found):
+        if not judge.allows(tried.found) or not tried.found.worst < held.found.worst:
             break
-        reached = judge.at_worst(tried.model, tried.found)
-        if not reached < worst:
-            break
-        held, worst = tried, reached
+        held = tried
     return held

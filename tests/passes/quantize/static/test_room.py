@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx_ir as ir
+import pytest
 from nets import conv, parse
 
 from optc import oracle, registry
@@ -43,3 +44,19 @@ def test_images_that_differ_in_size_get_more_room_where_the_error_allows_it() ->
 def test_images_of_one_size_keep_their_steps() -> None:
     _, room = quantized(model(), images([1.0] * 40, seed=1), 0.5)
     assert room == 1.0
+
+
+@pytest.mark.parametrize(("limit", "sites", "told"), [(0.025, 0, True), (0.04, 1, False), (0.05, 2, False)])
+def test_images_of_which_none_is_large_keep_others_within_the_limit(
+    limit: float, sites: int, told: bool
+) -> None:
+    """With no room for an unlucky draw one site was quantized within 0.025, and others lay at 0.026."""
+    plain = model()
+    seen = images([0.7 + 0.05 * i for i in range(11)], seed=1)
+    others = images(list(np.exp(0.35 * np.random.default_rng(0).standard_normal(60))), seed=2)
+    ctx = Context(registry.find_target("cpu"), calibration=seen, max_error=limit)
+    made, [record] = Pipeline.parse("quantize{scheme=int8-static}").run(plain.clone(), ctx)
+    assert record.report.matched.get("int8 site", 0) == sites
+    assert ("max-error" in [skip.node for skip in record.report.skipped]) == told
+    found = oracle.Oracle(plain, others).compare(made)
+    assert isinstance(found, oracle.Difference) and found.rel_l2 <= limit
