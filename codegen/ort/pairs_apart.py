@@ -47,6 +47,13 @@ def _loses_its_type(node: ir.Node) -> bool:
     return output.is_graph_output() or any(not match.is_op(r, "QuantizeLinear") for r in output.consumers())
 
 
+def _dtype(back: ir.Node) -> ir.DataType | None:
+    """What a DequantizeLinear gives; behind an inlined function nothing has noted it yet."""
+    named = match.attr_int(back, "output_dtype", 0)
+    scale = back.inputs[1]
+    return ir.DataType(named) if named else None if scale is None else scale.dtype
+
+
 class _Writer:
     """Edits of one model; what several nodes read is written once."""
 
@@ -57,7 +64,7 @@ class _Writer:
     def hide(self, edge: Edge) -> bool:
         """Gives a node the same input from another node than DequantizeLinear."""
         back, value = edge.back, edge.back.outputs[0]
-        if edge.reader.inputs[edge.index] is not value or value.dtype not in _WIDE:
+        if edge.reader.inputs[edge.index] is not value or _dtype(back) not in _WIDE:
             return False
         if value not in self._hidden:
             self._hidden[value] = self._computed(back) or self._copied(back)
@@ -87,7 +94,7 @@ class _Writer:
     def _copied(self, back: ir.Node) -> ir.Value:
         """A sum of one: the runtime does not remove it."""
         old = back.outputs[0]
-        return self._behind(back, "Sum", [old], old.dtype, old.shape)
+        return self._behind(back, "Sum", [old], _dtype(back), old.shape)
 
     def _computed(self, back: ir.Node) -> ir.Value | None:
         """(codes - zero) * scale of constants, which the runtime folds when it loads; None: no constants."""
