@@ -35,9 +35,8 @@ class Expansion:
         for position, atom in enumerate(self.atoms):
             if value is atom:
                 return {tuple(int(position == i) for i in range(len(self.atoms))): 1.0}
-        number = match.scalar(value)
+        number = self._number(value)
         if number is not None:
-            self.constant_rank = max(self.constant_rank, match.rank(value) or 0)
             return {(0,) * len(self.atoms): number}
         node = match.producer(value, *_ARITHMETIC)
         if node is None:
@@ -47,12 +46,18 @@ class Expansion:
             self._known[node] = self._of_node(node)
         return self._known.get(node)
 
+    def _number(self, value: ir.Value | None) -> float | None:
+        number = match.scalar(value)
+        if number is not None:
+            self.constant_rank = max(self.constant_rank, match.rank(value) or 0)
+        return number
+
     def _of_node(self, node: ir.Node) -> Polynomial | None:
         a = self.of(node.inputs[0])
         if node.op_type == "Neg" or a is None:
             return None if a is None else _scaled(a, -1.0)
         if node.op_type == "Pow":
-            return self._power(a, match.scalar(node.inputs[1]))
+            return self._power(a, self._number(node.inputs[1]))
         b = self.of(node.inputs[1])
         if b is None:
             return None

@@ -93,7 +93,7 @@ class Simplify(Pass):
                 if not found:
                     break
         for value, shape in zip(model.graph.outputs, outputs, strict=True):
-            value.shape = shape
+            value.shape = value.shape if shape is None else shape  # a branch of unknown rank may be decided
         for value, shape in zip(model.graph.inputs, inputs, strict=True):
             value.shape = shape
         for value, shape in inner:  # what followed from a declared output of the model
