@@ -124,7 +124,8 @@ def has_one_reader(value: ir.Value) -> bool:
 
 
 def only_reader(value: ir.Value) -> ir.Node | None:
-    """The node that alone reads ``value``, or None when there are more readers or it is a graph output."""
+    """The node that alone reads ``value``, in the graph that computes it; None for a graph output too."""
     if not has_one_reader(value):
         return None
-    return next(iter(value.uses())).node
+    reader, producer = next(iter(value.uses())).node, value.producer()
+    return None if producer is not None and reader.graph is not producer.graph else reader
