@@ -63,6 +63,20 @@ def test_feeds_that_runtime_takes_and_onnx_does_not_mean_nothing() -> None:
         usable.usable(replace(case, feeds=case.feeds[1:]))
 
 
+def test_a_model_that_runs_with_more_outputs_only_means_nothing() -> None:
+    """ONNX Runtime removes a second Cast that a branch still reads, unless it is an output."""
+    text = (
+        "pipeline: simplify\nconstant taken: bool[] 1\nfeed 0 x: float32[2] 1 2\n---\n"
+        '<ir_version: 10, opset_import: ["" : 21]>\n'
+        "fuzz (float[2] x) => (float[4] y, float[2] z) {\n"
+        "  a = Cast <to = 1> (x) b = Cast <to = 1> (a) y = Concat <axis = 0> (b, b)\n"
+        "  z = If (taken) <then_branch = t () => (float[2] p) { p = Identity (b) },\n"
+        "                  else_branch = e () => (float[2] q) { q = Neg (x) }>\n}\n"
+    )
+    with pytest.raises(check.Invalid):
+        usable.usable(from_text(text))
+
+
 def test_a_case_survives_as_text() -> None:
     found = 0
     for seed in range(12):
