@@ -10,7 +10,7 @@ import onnx_ir as ir
 from onnx_shape_inference import ShapeInferenceContext
 
 # What an inference calls what it does not know; the next one gives these names anew.
-_INVENTED = re.compile(r"\b_d\d+\b")
+INVENTED = re.compile(r"\b_d\d+\b")
 
 _Dims = dict[str, ir.SymbolicDim]  # by how they are spelled
 
@@ -42,7 +42,7 @@ def _dims(ctx: ShapeInferenceContext, node: ir.Node) -> _Dims:
     by_graph = _seen.setdefault(ctx, {})
     if node.graph not in by_graph:
         earlier = {n: dim for each in node.graph or () for n, dim in _computed(each.outputs).items()}
-        by_graph[node.graph] = {n: dim for n, dim in earlier.items() if not _INVENTED.search(n)}
+        by_graph[node.graph] = {n: dim for n, dim in earlier.items() if not INVENTED.search(n)}
     return by_graph[node.graph]
 
 

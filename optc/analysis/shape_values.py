@@ -184,7 +184,7 @@ def _extreme(library: Rule) -> Rule:
         if len(node.inputs) != 2 or output.dtype is None or not output.dtype.is_integer():
             return
         pairs = _pairs(ctx, *node.inputs)
-        if pairs and not any(_is_invented(ctx, element) for pair in pairs for element in pair):
+        if pairs and not any(_may_be_zero(ctx, element) for pair in pairs for element in pair):
             ctx.set_symbolic_value(
                 output, [ir.SymbolicDim(f"{node.op_type}({a}, {b})").simplify() for a, b in pairs]
             )
@@ -197,6 +197,16 @@ def _is_invented(ctx: ShapeInferenceContext, element: int | ir.SymbolicDim) -> b
     if isinstance(element, int):
         return False
     return element.value is None or any(ctx.is_generated_symbol(name) for name in element.free_symbols())
+
+
+def _may_be_zero(ctx: ShapeInferenceContext, element: int | ir.SymbolicDim) -> bool:
+    """Whether it depends on data, in this inference or an earlier one.
+
+    Arithmetic takes every symbol to be at least 1, as dims of inputs are.
+    """
+    if _is_invented(ctx, element):
+        return True
+    return isinstance(element, ir.SymbolicDim) and extents.INVENTED.search(element.value or "") is not None
 
 
 def is_extent(ctx: ShapeInferenceContext, symbol: ir.SymbolicDim) -> bool:
