@@ -92,7 +92,7 @@ def bisect_data(
     compare = observers.Compare(calibrating or captured.examples)
     compare.start(captured.model)
     judge = Judge(captured.model, compare.oracle)
-    prepare.raise_opset(captured, chosen, compare)
+    prepare.prepare(captured, chosen, compare)
     prepare.compute_in_single(captured, chosen, compare)
     rows, culprit = first_pass(
         (*steps, registry.find_pass("legalize")()), captured.model, ctx, judge, max_error

@@ -140,7 +140,7 @@ def _compile(
     setting = Setting.of(request, captured, calibration, dump, progress)
     for watcher in setting.watchers:
         watcher.start(captured.model)
-    raised = prepare.raise_opset(captured, request.target, setting.compare)
+    prepared = prepare.prepare(captured, request.target, setting.compare)
     plain = captured.model.clone()
     widened = prepare.compute_in_single(captured, request.target, setting.compare)
     outcome = _run_passes(captured.model, plain, request, setting)
@@ -165,7 +165,7 @@ def _compile(
     records = outcome.records + legalized
     summary = {
         **_asked(captured, request, setting, plain),
-        "opset": raised,
+        **prepared,
         **({"widened": widened} if widened else {}),
         "passes": [report.entry(record) for record in records],
         **({"validation": setting.validator.summary()} if setting.validator is not None else {}),

@@ -4,7 +4,8 @@ ONNX Runtime's optimizer looks at types, not at scales: it puts an integer kerne
 tensor or one per output channel of the weight, in the place of a node whose pairs have others: the program
 fails to load or to run, or one scale is taken for another. In the place of a product of a float input with
 constant codes it puts MatMulNBits, which rounds the input too. Between pairs it rounds float weights, and
-biases to int32 where they do not fit. It looks through what only moves elements.
+biases to int32 where they do not fit; the kernel of Softmax rounds one divided by the scale to an integer. Of
+two pairs in a row it makes one with a scale of its own. It looks through what only moves elements.
 """
 
 from __future__ import annotations
@@ -44,7 +45,9 @@ class Edge:
 
 def misread(node: ir.Node) -> list[Edge]:
     """The inputs of a node of which the runtime must not see that they come from a DequantizeLinear."""
-    if node.domain not in ("", "ai.onnx") or node.op_type not in _ONE_SCALE | _PRODUCTS:
+    if match.is_op(node, "QuantizeLinear"):
+        return _merged(node)
+    if not match.is_op(node, *_ONE_SCALE, *_PRODUCTS):
         return []
     edges = [_edge(node, index) for index in range(len(node.inputs))]
     found = [edge for edge in edges if edge is not None]
@@ -52,17 +55,34 @@ def misread(node: ir.Node) -> list[Edge]:
         return []
     if node.op_type in _ONE_SCALE:
         behind = _rounding(node)
-        wrong = bool(behind) and not all(map(_fits, (*behind, *(edge.back for edge in found))))
+        fit = all(map(_fits, (*behind, *(edge.back for edge in found))))
+        wrong = bool(behind) and not (fit and (node.op_type != "Softmax" or all(map(_parts_one, behind))))
     else:
         wrong = _is_misread_product(node, edges[0], edges[1])
     return found if wrong else []
 
 
+def _merged(node: ir.Node) -> list[Edge]:
+    """The input of a QuantizeLinear from a pair on another grid, where the runtime would make one of both."""
+    edge = _edge(node, 0)
+    if edge is None or edge.turns != 0 or match.producer(edge.back.inputs[0], "QuantizeLinear") is None:
+        return []
+    before, behind = _grid(edge.back), _grid(node)
+    return [edge] if None not in (*before, *behind) and before != behind else []
+
+
+def _grid(node: ir.Node) -> tuple[float | None, float | None]:
+    """The number in the scale and in the zero point, None where it is no single number."""
+    scale, zero = [*node.inputs[1:], None][:2]
+    return match.scalar(scale), 0.0 if zero is None else match.scalar(zero)
+
+
 def _edge(node: ir.Node, index: int) -> Edge | None:
     reader, value = node, node.inputs[index]
     turns: int | None = 0
-    while (mover := match.producer(value, *MOVING)) is not None:
-        turns = None if turns is None or not _turns(mover) else turns + 1
+    while (mover := match.producer(value, "Identity", *MOVING)) is not None:
+        if mover.op_type != "Identity":
+            turns = None if turns is None or not _turns(mover) else turns + 1
         reader, index, value = mover, 0, mover.inputs[0]
     back = match.producer(value, "DequantizeLinear")
     return None if back is None else Edge(reader, index, back, turns)
@@ -101,6 +121,15 @@ def _behind(node: ir.Node) -> Iterator[ir.Node]:
             yield reader
             if match.is_op(reader, "Relu", "Clip"):
                 yield from reader.outputs[0].consumers()
+
+
+def _parts_one(rounding: ir.Node) -> bool:
+    """Whether the step is one divided by an integer, which is what the kernel of Softmax rounds it to."""
+    step = match.scalar(rounding.inputs[1])
+    if step is None or not step > 0:
+        return False
+    parts = np.float32(1) / np.float32(step)
+    return bool(parts - np.floor(parts) <= 1e-6 * parts)
 
 
 def _fits(node: ir.Node) -> bool:

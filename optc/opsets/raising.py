@@ -49,14 +49,14 @@ def raise_to(model: ir.Model, newest: int, keeps: Keeps = lambda node, old, new:
     bodies = _bodies(model)
     versions = [body.opset_imports[""] for body in bodies if "" in body.opset_imports]
     before = max(versions, default=newest)
-    if before >= newest:
+    if before > newest or min(versions, default=newest) == newest:
         return Raised(before, before)
     reaches = [
         (node, _reach(node, body.opset_imports[""], newest, keeps)) for body, node in _default_nodes(model)
     ]
     lowest = min(reaches, key=lambda pair: pair[1].version, default=None)
     after = newest if lowest is None else lowest[1].version
-    if after <= before:
+    if after < before or after == min(versions):
         return Raised(before, before, stopped=lowest[1].stopped if lowest is not None else None)
     names, rewritten = Names(model), 0
     for node, reach in reaches:

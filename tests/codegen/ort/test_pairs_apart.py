@@ -54,7 +54,7 @@ def parse(nodes: str, shape: str, rank: int, opset: int = 21, **constants: Any) 
     sizes = ",".join("abcd"[:rank])
     signature = f"(float[{shape}] x) => (float[{sizes}] y)"
     proto = onnx.parser.parse_model(
-        f'<ir_version: 8, opset_import: ["": {opset}]> g {signature} {{ {nodes} }}'
+        f'<ir_version: 8, opset_import: ["": {opset}, "com.microsoft": 1]> g {signature} {{ {nodes} }}'
     )
     read = {name for node in proto.graph.node for name in node.input}
     for name, array in {**CONSTANTS, **constants}.items():
@@ -165,6 +165,43 @@ def test_results_with_a_scale_per_channel(wrong: str) -> None:
     nodes = f"{INPUT}  v = DequantizeLinear <axis = 0> (w, scale)  p = Conv(d, v)  {behind}"
     made = compiled(parse(nodes, "2,8,6,6", 4, **CHANNELS, **scales), IMAGES)
     assert ops(made)["Sum"] == (wrong == "wides")
+
+
+@pytest.mark.parametrize("domain", ["", "com.microsoft."])
+@pytest.mark.parametrize(
+    ("finer", "at", "behind"),
+    [
+        (0.03, np.uint8(120), 0),
+        (0.08, np.uint8(120), 1),
+        (0.05, np.uint8(110), 1),
+        (0.0003, np.uint16(30000), 0),
+        (0.05, np.uint8(120), 0),
+    ],
+)
+def test_two_pairs_in_a_row_round_twice(finer: float, at: Any, behind: int, domain: str) -> None:
+    """The runtime would leave one pair, with a step between both where their ranges overlap."""
+    last = {"wide": np.float32(0.05), "end": np.uint8(120) if at.dtype == np.uint8 else np.uint16(32000)}
+    nodes = """q = QuantizeLinear(x, first, at)  d = DequantizeLinear(q, first, at)  i = Identity(d)
+        r = QuantizeLinear(i, wide, end)  e = DequantizeLinear(r, wide, end)"""
+    nodes += "  y = Relu(e)" if behind else "  y = Neg(e)"
+    for name in ("QuantizeLinear", "DequantizeLinear"):
+        nodes = nodes.replace(f" {name}", f" {domain}{name}")
+    constants = {"first": np.float32(finer), "at": at, **last}
+    compiled(parse(nodes, "2,8,6,6", 4, **constants), IMAGES)
+
+
+@pytest.mark.parametrize(("parts", "hidden"), [(256, 0), (255, 1), (222.2, 1), (100, 0), (3.3, 1)])
+def test_steps_of_softmax_that_its_kernel_would_round(parts: float, hidden: int) -> None:
+    constants = {"step": np.float32(0.1), "wide": np.float32(1 / parts), "none": np.uint8(0)}
+    nodes = f"{INPUT}  p = Softmax(d)  r = QuantizeLinear(p, wide, none)  y = DequantizeLinear(r, wide, none)"
+    x = 6 * RNG.standard_normal((64, 16)).astype(np.float32)
+    made = optc.compile(parse(nodes, "n,16", 2, **constants), inputs={"x": x}, gate=False, threads=1)
+    codes = np.clip(np.rint(x / np.float32(0.1)) + 120, 0, 255) - 120
+    powers = np.exp((codes - codes.max(-1, keepdims=True)) * np.float32(0.1))
+    expected = np.rint(powers / powers.sum(-1, keepdims=True) * parts)
+    actual = np.rint(made.run({"x": x})["y"] * parts)
+    assert (actual != np.clip(expected, 0, 255)).mean() < 0.003
+    assert ops(made)["Sum"] == hidden
 
 
 MOVES = {
