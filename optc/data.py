@@ -171,6 +171,8 @@ def _slices(arrays: Feeds, example: Feeds | None, any_batch: bool) -> Sequence[F
             hint=f"give one array for each input of the model: {', '.join(sorted(example))}",
         )
     sizes = {len(a) for a in arrays.values() if a.ndim}
+    if not sizes and arrays:
+        return [arrays]
     if len(sizes) != 1:
         raise UserError(f"the calibration arrays have different numbers of samples: {sorted(sizes)}")
     for name, array in arrays.items():
@@ -188,7 +190,8 @@ def _slices(arrays: Feeds, example: Feeds | None, any_batch: bool) -> Sequence[F
     if total < batch:
         hint = "give more, or make the batch dimension dynamic"
         raise UserError(f"{total} calibration samples do not fill one batch of {batch}", hint=hint)
-    return [{k: a[i : i + batch] for k, a in arrays.items()} for i in range(0, total - batch + 1, batch)]
+    starts = range(0, total - batch + 1, batch)
+    return [{k: a[i : i + batch] if a.ndim else a for k, a in arrays.items()} for i in starts]
 
 
 def parse_dims(pairs: list[str]) -> dict[str, int]:

@@ -108,6 +108,14 @@ def test_calibration_is_sliced_to_the_captured_batch() -> None:
     assert data.calibration_samples(None, example) == []
 
 
+def test_numbers_without_axes_are_the_same_in_every_slice() -> None:
+    given = {"x": np.arange(4.0).reshape(4, 1), "on": np.array(True)}
+    samples = data.calibration_samples(given, {"x": np.zeros((2, 1)), "on": np.array(False)})
+    assert [feeds["x"].tolist() for feeds in samples] == [[[0], [1]], [[2], [3]]]
+    assert [feeds["on"].tolist() for feeds in samples] == [True, True]
+    assert data.calibration_samples({"on": np.array(True)}, {"on": np.array(False)}) == [{"on": np.array(True)}]
+
+
 @pytest.mark.parametrize(
     ("calibration", "message"),
     [
