@@ -113,7 +113,8 @@ def test_numbers_without_axes_are_the_same_in_every_slice() -> None:
     samples = data.calibration_samples(given, {"x": np.zeros((2, 1)), "on": np.array(False)})
     assert [feeds["x"].tolist() for feeds in samples] == [[[0], [1]], [[2], [3]]]
     assert [feeds["on"].tolist() for feeds in samples] == [True, True]
-    assert data.calibration_samples({"on": np.array(True)}, {"on": np.array(False)}) == [{"on": np.array(True)}]
+    alone = {"on": np.array(True)}
+    assert data.calibration_samples(alone, {"on": np.array(False)}) == [alone]
 
 
 @pytest.mark.parametrize(
