@@ -9,12 +9,13 @@ library could know and does not (integers in shape tensors) is in `shape_values`
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable
 from functools import cache
 
 import onnx_ir as ir
-from onnx_shape_inference import ShapeInferenceContext, registry
+from onnx_shape_inference import SYM_DATA_KEY, ShapeInferenceContext, registry
 
 from optc.analysis import (
     broadcast_rules,
@@ -34,6 +35,8 @@ def install() -> None:
     """Registers the corrections over the library's own rules, once per process."""
     registry.collect()
     contrib_rules.install()
+    for domain, op_type, _ in list(registry.iter_supported()):
+        _wrap(op_type, _in_range, domain)
     for op_type, wrapper in {
         **broadcast_rules.WRAPPERS,
         **slicing_rules.WRAPPERS,
@@ -48,6 +51,7 @@ def install() -> None:
         _wrap(op_type, wrapper, quantized_rules.CONTRIB)
     for domain, op_type, _ in list(registry.iter_supported()):
         _wrap(op_type, _tidy, domain)
+        _wrap(op_type, _in_range, domain)
 
 
 def _wrap(op_type: str, wrapper: Callable[[Rule], Rule], domain: str = "") -> None:
@@ -72,6 +76,28 @@ def _tidy(library: Rule) -> Rule:
         extents.note(ctx, node)
 
     return rule
+
+
+def _in_range(library: Rule) -> Rule:
+    """Integers wrap around at run time, and the library counts on: then it knows nothing of them."""
+
+    def rule(ctx: ShapeInferenceContext, node: ir.Node) -> None:
+        with contextlib.suppress(OverflowError):  # as it makes a constant of them, when all else is noted
+            library(ctx, node)
+        for output in node.outputs:
+            known = ctx.get_symbolic_value(output)
+            if known is not None and not all(_fits(element, output.dtype) for element in known):
+                output.const_value = None
+                output.metadata_props.pop(SYM_DATA_KEY, None)
+                ctx._symbolic_values.pop(output, None)  # there is no public way to take it back
+
+    return rule
+
+
+def _fits(element: Dim, dtype: ir.DataType | None) -> bool:
+    if not isinstance(element, int) or dtype is None or not dtype.is_integer():
+        return True
+    return int(dtype.min) <= element <= int(dtype.max)
 
 
 def _is_number(dim: Dim) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import onnx_ir as ir
+import pytest
 
 from optc.analysis import shapes
 
@@ -43,3 +44,25 @@ def test_a_slice_along_axes_that_come_at_run_time() -> None:
     inputs = "float[N, 4] x, int64[1] far, int64[1] axes"
     assert shape("y = Slice(x, zero, far, axes)", inputs) == [None, None]
     assert shape("y = Slice(x, start, far, axes)", inputs + ", int64[1] start") == [None, None]
+
+
+@pytest.mark.parametrize("sum_", ["Add(most, one)", "Mul(most, most)", "Sub(least, one)"])
+def test_integers_beyond_their_type_are_not_known(sum_: str) -> None:
+    """They wrap around; what stands behind them keeps its type and shape."""
+    text = f"""{HEAD} g (float[2, 3] x) => (y, z)
+        <int64[1] most = {{{2**63 - 1}}}, int64[1] least = {{{-(2**63)}}}, int64[1] one = {{1}}>
+        {{ wrapped = {sum_}  y = Identity(wrapped)  z = Sigmoid(x) }}"""
+    model = ir.from_onnx_text(text)
+    shapes.infer(model)
+    y, z = model.graph.outputs
+    assert (y.shape, shapes.constant_ints(y)) == ([1], None)
+    assert (z.dtype, z.shape) == (ir.DataType.FLOAT, [2, 3])
+
+
+def test_a_sum_of_a_size_and_numbers_beyond_their_type() -> None:
+    """A list with a symbol in it never becomes a constant, which would have overflowed."""
+    text = f"""{HEAD} g (float[N] x) => (y) <int64[1] most = {{{2**63 - 1}}}, int64[1] one = {{1}}>
+        {{ size = Shape(x)  both = Concat <axis = 0> (size, most)  y = Add(both, one) }}"""
+    model = ir.from_onnx_text(text)
+    shapes.infer(model)
+    assert shapes.constant_ints(model.graph.outputs[0]) is None

@@ -9,6 +9,8 @@ import numpy as np
 from . import draws
 from .builder import Builder, Reject
 
+_FAR = 2**31 - 1  # "to the end", as exporters write it; or 2**63 - 1
+
 
 def transpose(b: Builder) -> None:
     value = b.pick()
@@ -145,15 +147,15 @@ def slice_(b: Builder) -> None:
     shape = b.value(value).shape
     axes = b.rng.sample(range(len(shape)), b.rng.choice((1, 1, min(2, len(shape)))))
     starts = [b.rng.choice((0, 0, 0, 1, -1, -shape[axis])) for axis in axes]
-    ends = [b.rng.choice((2**63 - 1, 2**31 - 1, shape[axis], shape[axis] + 3, -1, 1, 0)) for axis in axes]
-    steps = [b.rng.choice((1, 1, 1, 2, -1)) for _ in axes]
-    given = [b.constant(np.array(numbers, np.int64)) for numbers in (starts, ends)]
+    ends = [b.rng.choice((2**63 - 1, _FAR, shape[axis], shape[axis] + 3, -1, 1, 0)) for axis in axes]
     named = [axis - len(shape) if b.chance(0.3) else axis for axis in axes]
-    if b.chance(0.8) or axes != list(range(len(axes))):
-        given.append(b.constant(np.array(named, np.int64)))
-        if b.chance(0.6):
-            given.append(b.constant(np.array(steps, np.int64)))
-    b.op("Slice", value, *given)
+    with_axes = b.chance(0.8) or axes != list(range(len(axes)))
+    steps = [b.rng.choice((1, 1, 1, 2, -1)) for _ in axes] if with_axes and b.chance(0.6) else None
+    if steps is not None:
+        # Backwards to a far end ONNX Runtime's kernel and its own shape inference are of two minds.
+        ends = [-end if step < 0 and end >= _FAR else end for step, end in zip(steps, ends, strict=True)]
+    numbers = [starts, ends, *([named] if with_axes else []), *([steps] if steps is not None else [])]
+    b.op("Slice", value, *(b.constant(np.array(each, np.int64)) for each in numbers))
 
 
 def pad(b: Builder) -> None:
