@@ -47,6 +47,10 @@ class Allowance:
         """Why the error is not allowed."""
         if self.max_error is None:
             return None
+        if error.reason is not None and not error.output:  # no output in float, and what there is differs
+            return self.unjudged(error.reason)
+        if error.reason is not None and math.isinf(error.rel_l2):
+            return f"the outputs cannot be compared: {error.reason}"
         if not error.rel_l2 <= self.max_error:
             return f"its error {error.rel_l2:.3g} is above the allowed {self.max_error:.3g}"
         if unseen is not None and not unseen.bound <= self.max_error:

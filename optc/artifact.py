@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 
-from optc import atomic, html, manifest, registry, values
+from optc import atomic, html, jsontext, manifest, registry, values
 from optc.capture.signature import Signature
 from optc.errors import UserError
 from optc.manifest import Manifest
@@ -188,7 +188,7 @@ class Artifact:
             manifest.check_files(directory, self.manifest.files)  # the source may have been compiled anew
         written = replace(self.manifest, files=manifest.hashes(directory, names))
         written.write(directory)
-        text = json.dumps(self.report, indent=1, default=str) + "\n"
+        text = jsontext.dumps(self.report, indent=1) + "\n"
         (directory / manifest.REPORT).write_text(text, encoding="utf-8")
         (directory / manifest.PAGE).write_text(html.page(json.loads(text)), encoding="utf-8")
         return written

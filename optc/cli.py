@@ -117,12 +117,12 @@ def run(
 @app.command()
 def inspect(source: options.Source, dim: options.Dims = None, as_json: options.Json = False) -> None:
     """Show a model by its blocks: parameters, FLOPs, bytes and the roofline estimate."""
-    from optc import data, driver
+    from optc import data, driver, report
     from optc import inspect as inspection
 
     found = inspection.inspect_data(driver.open_model(source), data.parse_dims(dim or []))
     if (Path(source) / "report.json").is_file():
-        found["ledger"] = data.read_json(Path(source) / "report.json")
+        found["ledger"] = report.read(Path(source) / "report.json")
     if (Path(source) / "manifest.json").is_file():
         found["tuned"] = inspection.tuned(Path(source))
     console.show(found, as_json, lambda: inspection.render(found))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import sys
 import tempfile
@@ -13,6 +12,7 @@ from typing import Any
 
 import typer
 
+from optc import jsontext
 from optc.errors import OptcError, UserError
 
 # typer carries its own click, so the base of its errors is reached through typer.
@@ -33,7 +33,7 @@ def show(data: Any, as_json: bool, rendered: Callable[[], Any]) -> None:
 
     try:
         if as_json:
-            sys.stdout.write(json.dumps(data, indent=1, default=str) + "\n")
+            sys.stdout.write(jsontext.dumps(data, indent=1) + "\n")
         else:
             # A pipe has no width of its own; 100 columns keep tables whole when the output is kept in a file.
             Console(width=None if sys.stdout.isatty() else 100).print(rendered())
@@ -113,4 +113,4 @@ def _printable(message: str) -> str:
 
 
 def _write_json(key: str, details: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps({key: details}) + "\n")
+    sys.stdout.write(jsontext.dumps({key: details}) + "\n")

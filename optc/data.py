@@ -199,7 +199,7 @@ def parse_dims(pairs: list[str]) -> dict[str, int]:
     dims = {}
     for pair in pairs:
         name, _, size = pair.partition("=")
-        if not size.isdigit():
+        if not (size.isascii() and size.isdigit()):
             raise UserError(f"{pair!r} is not a dimension and its size", hint="write --dim batch=8")
         dims[name] = int(size)
     return dims

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -128,9 +129,10 @@ def _change(name: str, a: ir.TensorProtocol, b: ir.TensorProtocol) -> dict[str, 
     if content_hash(a) == content_hash(b):
         return None
     left, right = (t.numpy().astype(np.float64) for t in (a, b))
-    norm = float(np.linalg.norm(left))
-    distance = float(np.linalg.norm(left - right))
-    return {"name": name, "a": types[0], "b": types[1], "rel_l2": distance / norm if norm else None}
+    with np.errstate(all="ignore"):
+        norm, distance = float(np.linalg.norm(left)), float(np.linalg.norm(left - right))
+    change = distance / norm if norm else math.inf
+    return {"name": name, "a": types[0], "b": types[1], "rel_l2": change if math.isfinite(change) else None}
 
 
 def _outputs(a: ir.Model, b: ir.Model, feeds: Mapping[str, Any]) -> dict[str, Any]:

@@ -124,8 +124,8 @@ def open_model(source: str) -> ir.Model:
     """The model of a file, artifact directory or factory, for commands that only look at it."""
     path = Path(source)
     if (path / "model.onnx").is_file():
-        return capture(path / "model.onnx").model
-    return capture(source).model
+        return capture(path / "model.onnx", examples=False).model
+    return capture(source, examples=False).model
 
 
 def _compile(
@@ -135,6 +135,9 @@ def _compile(
     dump: str | Path | None,
     progress: Progress | None,
 ) -> Artifact:
+    if not captured.model.graph.outputs:
+        hint = "declare what is to be computed as an output of the graph"
+        raise InvalidModel("the model has no outputs", where=captured.source, hint=hint)
     if found := verify.check(captured.model):
         raise InvalidModel(f"the captured model is not valid: {found[0]}", where=captured.source)
     setting = Setting.of(request, captured, calibration, dump, progress)

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from optc import amounts, curve_view
 from optc.report_text import columns, legend, measured, verdict
+from optc.report_text import error as told
 
 _REASONS_SHOWN = 6
 
@@ -98,11 +99,8 @@ def _did(row: Mapping[str, Any]) -> str:
 
 
 def _error(error: Mapping[str, Any] | None) -> str:
-    if error is None:
-        return "[dim]-[/]"
-    if "skipped" in error:
-        return "[dim]not compared[/]"
-    return "0" if not error["rel_l2"] else f"{error['rel_l2']:.1e}"
+    text = told(error) or "-"
+    return text if text[0].isdigit() else f"[dim]{text}[/]"
 
 
 def _costs(row: Mapping[str, Any]) -> tuple[str, str]:

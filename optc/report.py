@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
 
+from optc import data
+from optc.errors import UserError
 from optc.pipeline import Record
+
+# What a report, and a row of it, has at least.
+_REPORT = frozenset({"source", "target", "threads", "passes", "final"})
+_ROW = frozenset(
+    {"matched", "error", "ms_before", "ms_after", "bytes_before", "bytes_after", "reverted", "detail"}
+)
 
 
 def entry(record: Record) -> dict[str, Any]:
@@ -58,6 +67,24 @@ def whole(
         "reverted": [r.step.name for r in records if r.undone],
         "detail": {key: value for key, value in timing.items() if key not in ("ms_before", "ms_after")},
     }
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The report of an artifact; UserError where the file holds something else."""
+    found = data.read_json(path)
+    if not _is_row(found, _REPORT) or not isinstance(found["passes"], list):
+        raise _damaged(path)
+    if not _is_row(found["final"], _ROW) or not all(_is_row(row, _ROW) for row in found["passes"]):
+        raise _damaged(path)
+    return dict(found)
+
+
+def _is_row(found: Any, keys: frozenset[str]) -> bool:
+    return isinstance(found, dict) and keys <= set(found)
+
+
+def _damaged(path: Path) -> UserError:
+    return UserError("the file is not a report of optc", where=str(path), hint="compile the model again")
 
 
 def weight_bytes(model: ir.Model) -> int:

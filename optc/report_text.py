@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,25 @@ def columns(report: Mapping[str, Any]) -> str:
     error = "error: relative L2 of the worst output" + (f", on {samples}" if samples else "")
     call = "; ms: one call" + (f" at {shape}" if shape != AS_GIVEN else "")
     return error + (call if final["ms_before"] is not None else "") + "; MB: weights"
+
+
+def error(found: Mapping[str, Any] | None) -> str | None:
+    """The relative error of the outputs, in a few characters; None where none was taken."""
+    if found is None:
+        return None
+    if "skipped" in found:
+        return "not compared"
+    if (value := relative_error(found)) is None:
+        return "values differ"
+    return f"{value:.1e}" if value else "0"
+
+
+def relative_error(found: Mapping[str, Any] | None) -> float | None:
+    """The number, where there is one: not where discrete outputs are all there is and differ, say."""
+    value = (found or {}).get("rel_l2")
+    if found is None or value is None or not math.isfinite(value):
+        return None
+    return None if found.get("reason") and not found.get("output") else float(value)
 
 
 def legend(gate: Sequence[Mapping[str, Any]]) -> list[str]:

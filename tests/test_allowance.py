@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -30,6 +31,19 @@ def test_an_error_above_the_limit_is_refused(chosen: bool) -> None:
     assert "0.11 is above the allowed 0.1" in str(Allowance(0.1, chosen).exceeded(error(0.11), None))
     assert "nan" in str(Allowance(0.1, chosen).exceeded(error(float("nan")), None))
     assert Allowance(None, chosen).exceeded(error(9.0), None) is None
+
+
+def test_discrete_outputs_alone_that_differ_have_no_error_to_judge() -> None:
+    found = replace(error(0.0), output="", excess=math.inf, reason="y: int64 values are not identical")
+    assert "cannot be taken: y: int64" in str(Allowance(0.1, chosen=True).exceeded(found, None))
+    assert Allowance(0.1).exceeded(found, None) is None
+    beside = replace(found, output="z")
+    assert Allowance(0.1, chosen=True).exceeded(beside, None) is None
+
+
+def test_outputs_that_cannot_be_compared_are_refused_with_the_reason() -> None:
+    found = replace(error(math.inf), reason="y: NaN or infinity at other places")
+    assert str(Allowance(0.1).exceeded(found, None)).endswith("y: NaN or infinity at other places")
 
 
 def test_data_that_calibration_did_not_see_decides() -> None:

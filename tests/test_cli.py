@@ -200,6 +200,20 @@ def test_a_misused_command_is_json_too(arguments: list[str], capsys: pytest.Capt
     assert message in captured.err and "Usage:" in captured.err
 
 
+def test_numbers_that_are_not_finite_are_null_in_json(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in ("1.0", "2.0"):
+        text = f'<ir_version: 10, opset_import: ["": 20]> g (float x) => (int64 y) <float w = {{{number}}}>'
+        path = tmp_path / f"{number}.onnx"
+        ir.save(ir.from_onnx_text(f"{text} {{ h = Mul(x, w)  y = Cast<to = 7>(h) }}"), path)
+    np.savez(tmp_path / "x.npz", x=np.float32(1))
+    models = [str(tmp_path / "1.0.onnx"), str(tmp_path / "2.0.onnx")]
+    assert run_command(["diff", *models, "--inputs", str(tmp_path / "x.npz"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert found["outputs"]["excess"] is None and "not identical" in found["outputs"]["reason"]
+
+
 def test_json_errors_are_json_too(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(["passes", "fues", "--json"]) == 2
     assert "fues" in json.loads(capsys.readouterr().out)["error"]["what"]

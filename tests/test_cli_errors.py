@@ -239,3 +239,27 @@ def test_a_full_disk_under_temporary_files(
     error = capsys.readouterr().err
     assert os.strerror(number) in error and "TMPDIR" in error and "Traceback" not in error
     assert not (tmp_path / "out").exists()
+
+
+def test_a_model_without_outputs_is_told_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "silent.onnx"
+    ir.save(
+        ir.from_onnx_text('<ir_version: 10, opset_import: ["": 20]> g (float x) => () { y = Neg(x) }'), path
+    )
+    assert run_command(["compile", str(path), "-o", str(tmp_path / "out")]) == 2
+    assert "the model has no outputs" in capsys.readouterr().err
+    assert run_command(["inspect", str(path)]) == 0
+
+
+@pytest.mark.parametrize(
+    "content", ["[]", "{}", '{"source": "m", "target": "cpu", "threads": 1, "passes": 3}']
+)
+def test_a_damaged_report_is_told_so(
+    model: Path, tmp_path: Path, content: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert run_command(["compile", str(model), "-o", str(out), "--no-gate"]) == 0
+    (out / "report.json").write_text(content)
+    capsys.readouterr()
+    assert run_command(["inspect", str(out)]) == 2
+    assert "not a report of optc" in capsys.readouterr().err

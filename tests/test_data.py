@@ -166,6 +166,12 @@ def test_a_model_that_looks_for_missing_numbers_is_calibrated_with_some() -> Non
         optc.compile(torch.nn.Linear(4, 2), (torch.ones(1, 4),), calibration=samples, level=2, gate=False)
 
 
+@pytest.mark.parametrize("text", ["batch", "batch=", "batch=-1", "batch=1.5", "batch=²"])
+def test_a_size_is_a_whole_number(text: str) -> None:
+    with pytest.raises(UserError, match="not a dimension and its size"):
+        data.parse_dims([text])
+
+
 def test_dims() -> None:
     assert data.parse_dims(["batch=8", "seq=128"]) == {"batch": 8, "seq": 128}
     with pytest.raises(UserError, match="batch=8"):

@@ -41,6 +41,18 @@ def text(data: dict[str, object]) -> str:
     return console.export_text()
 
 
+@pytest.mark.parametrize(("before", "now"), [("nan", "1.0"), ("1.0", "nan"), ("0.0625", "1e39")])
+def test_weights_that_are_no_numbers_have_new_values(before: str, now: str) -> None:
+    a, b = model(), model()
+    for each, number in ((a, before), (b, now)):
+        weight = each.graph.initializers["w1"]
+        array = np.full((4, 4), 1.0, np.float32)
+        with np.errstate(over="ignore"):
+            array[0, 0] = np.float32(float(number))
+        weight.const_value = ir.tensor(array, name="w1")
+    assert "w1: new values" in text(diff_data(a, b))
+
+
 def test_a_model_is_the_same_as_itself() -> None:
     data = diff_data(model(), model(), FEEDS)
     assert data["same"] and not data["listing"] and not data["ops"] and not data["interface"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import onnx.parser
@@ -11,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from optc.analysis.cost import Machine
+from optc.cli import run_command
 from optc.errors import UserError
 from optc.inspect import inspect_data, render
 from optc.inspect_view import count, shorten
@@ -72,6 +74,16 @@ def test_the_header_names_everything_that_a_user_asks_for() -> None:
     assert header["inputs"][0] == {"name": "x", "type": "f32[batch, 4]"}
     assert header["functions"] == [{"name": "optc::Double", "nodes": 1, "calls": 1}]
     assert header["weights"] == {"tensors": 4, "parameters": 52, "bytes": 208}
+
+
+def test_a_model_too_large_to_run_is_looked_at_all_the_same(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, header = str(tmp_path / "m.onnx"), '<ir_version: 10, opset_import: ["": 20]>'
+    sizes = "1000000, 1000000, 1000"
+    ir.save(ir.from_onnx_text(f"{header} g (float[{sizes}] x) => (float[{sizes}] y) {{ y = Relu(x) }}"), path)
+    assert run_command(["inspect", path]) == 0 and run_command(["diff", path, path]) == 0
+    assert "1000 T" in capsys.readouterr().out
 
 
 def test_it_is_json_and_leaves_the_model_alone() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from rich.console import Console
 
 import optc
-from optc import amounts, ledger
+from optc import amounts, ledger, report_text
 
 
 def shown(report: dict[str, Any]) -> str:
@@ -43,6 +44,23 @@ def test_calibration_samples_are_named_instead_of_the_example() -> None:
     report = optc.compile(module, (torch.randn(2, 8),), calibration=data, gate=False).report
     assert report["inputs"]["errors_on"] == "3 calibration samples"
     assert "on 3 calibration samples" in shown(report)
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (None, None),
+        ({"skipped": "no samples"}, "not compared"),
+        ({"rel_l2": 0.0, "output": "y", "reason": None}, "0"),
+        ({"rel_l2": 0.0, "output": "", "reason": None}, "0"),
+        ({"rel_l2": 0.02, "output": "y", "reason": "z: int64 values are not identical"}, "2.0e-02"),
+        ({"rel_l2": 0.0, "output": "", "reason": "z: int64 values are not identical"}, "values differ"),
+        ({"rel_l2": None, "output": "y", "reason": "y: NaN or infinity at other places"}, "values differ"),
+        ({"rel_l2": math.inf, "output": "y", "reason": "y: type float32 became float16"}, "values differ"),
+    ],
+)
+def test_an_error_of_zero_is_one_that_was_taken(error: dict[str, Any] | None, text: str | None) -> None:
+    assert report_text.error(error) == text
 
 
 def test_reports_of_older_artifacts_are_shown_too(compiled: optc.Artifact) -> None:

@@ -26,6 +26,7 @@ def capture(
     *,
     dynamic_shapes: Any = None,
     inputs: Mapping[str, Any] | str | Path | None = None,
+    examples: bool = True,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Captured:
@@ -41,7 +42,8 @@ def capture(
         dynamic_shapes: of a module, as torch.export takes it.
         inputs: example feeds by graph input name, or an .npz file of them; they replace the example inputs
             as the sample that later stages run.
-        seed: for the random feeds of an ONNX model that comes without any.
+        examples: whether an ONNX model that comes without any gets random ones.
+        seed: for those.
         progress: wraps an iterable to show its progress.
 
     Raises:
@@ -49,7 +51,8 @@ def capture(
         CaptureError: the model cannot be captured; says where in its code, and what to do.
     """
     sources: Iterable[Any] = [source] if progress is None else progress([source], "capture")
-    [captured] = [_dispatch(item, example_inputs, dynamic_shapes, seed, inputs is None) for item in sources]
+    sample = examples and inputs is None
+    [captured] = [_dispatch(item, example_inputs, dynamic_shapes, seed, sample) for item in sources]
     if inputs is not None:
         given = npz.load(Path(inputs)) if isinstance(inputs, (str, Path)) else dict(inputs)
         captured.examples[:1] = [checked(captured.model, given)]

@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from optc import amounts
-from optc.report_text import columns, legend
+from optc.report_text import columns, legend, relative_error
 
 from . import curves, plots, tables
 from .style import CSS
@@ -100,7 +100,8 @@ def _by_pass(passes: Sequence[Mapping[str, Any]]) -> str:
     sizes = _steps(kept, "bytes")
     if len(sizes) > 1:
         figures.append(plots.bars("Weights after each pass (MB)", sizes, amounts.megabytes))
-    errors = [(row["name"], row["error"]["rel_l2"]) for row in kept if "rel_l2" in (row["error"] or {})]
+    taken = [(row["name"], relative_error(row["error"])) for row in kept]
+    errors = [(name, value) for name, value in taken if value is not None]
     if errors:
         title = "Relative error after each pass (log scale)"
         figures.append(plots.bars(title, errors, lambda value: f"{value:.1e}" if value else "0", log=True))

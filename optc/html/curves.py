@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from optc.report_text import relative_error
+
 from . import plots, tables
 from .plots import Tradeoff
 
@@ -28,7 +30,7 @@ def section(found: Mapping[str, Any]) -> str:
 def _axes(points: Sequence[Mapping[str, Any]]) -> list[str]:
     """What there is of every point."""
     metric = ["metric"] if all("metric" in point for point in points) else []
-    compared = all("rel_l2" in (point["error"] or {}) for point in points)
+    compared = all(relative_error(point["error"]) is not None for point in points)
     return [*metric, *(["relative error"] if compared else [])]
 
 

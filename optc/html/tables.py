@@ -8,6 +8,7 @@ from html import escape
 from typing import Any
 
 from optc import amounts
+from optc.report_text import error as told
 from optc.report_text import measured, verdict
 
 
@@ -82,11 +83,7 @@ def left_alone(report: Mapping[str, Any]) -> str:
 
 def error(found: Mapping[str, Any] | None) -> str:
     """The relative error of the outputs, in a few characters."""
-    if found is None:
-        return "–"
-    if "skipped" in found:
-        return "not compared"
-    return "0" if not found["rel_l2"] else f"{found['rel_l2']:.1e}"
+    return told(found) or "–"
 
 
 def _row(row: Mapping[str, Any]) -> str:

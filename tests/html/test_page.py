@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import json
+import math
 import re
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 import torch
 
@@ -48,6 +51,27 @@ def outline(text: str) -> Outline:
     found.feed(text)
     assert not found.open
     return found
+
+
+def test_errors_that_are_no_numbers_are_words(tmp_path: Path) -> None:
+    """Labels alone, and results that became NaN: neither is 0, and JSON has no infinity."""
+    text = """<ir_version: 10, opset_import: ["": 20]> g (float[n,4] x) => (int64[n] y, float[n,4] z)
+        <float four = {4.0}> { h = Div(x, four)  z = Sqrt(x)  y = ArgMax<axis = 1, keepdims = 0>(h) }"""
+    made = optc.compile(ir.from_onnx_text(text), inputs={"x": np.ones((2, 4), np.float32)}, gate=False)
+    worst = {"rel_l2": math.inf, "cosine": math.nan, "top1": 0.0, "max_abs": 0.0, "output": "z"}
+    labels = {"rel_l2": 0.0, "cosine": 1.0, "top1": 1.0, "max_abs": 0.0, "output": ""}
+    made.report["passes"][0]["error"] = {**worst, "excess": math.inf, "reason": "z: NaN at other places"}
+    made.report["final"]["error"] = {**labels, "excess": math.inf, "reason": "y: not identical"}
+    made.save(tmp_path / "out")
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    stored = (tmp_path / "out" / "report.json").read_text()
+    report = json.loads(stored, parse_constant=refuse)
+    assert report["passes"][0]["error"]["rel_l2"] is None
+    shown = outline((tmp_path / "out" / "report.html").read_text())
+    assert shown.text.count("values differ") == 3 and "inf" not in shown.text.split("values differ")[0]
 
 
 def row(name: str, **given: Any) -> dict[str, Any]:
