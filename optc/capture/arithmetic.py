@@ -45,10 +45,11 @@ def remainder(self: Any, other: Any) -> Any:
     """What is left of ``self``, with the sign of ``other`` and all its digits."""
     if _are_whole(self, other):
         return _core.aten_remainder(_tensor(self, other), _tensor(other, self))
-    return widened(_remainder, self, other)
+    return widened(remainder_of, self, other)
 
 
-def _remainder(dtype: ir.DataType, left: Any, right: Any) -> Any:
+def remainder_of(dtype: ir.DataType, left: Any, right: Any) -> Any:
+    """Of two of the same type."""
     rest = op.Mod(left, right, fmod=1)
     return op.Where(_signs_differ(rest, right), op.Add(rest, right), rest)
 

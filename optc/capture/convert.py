@@ -20,6 +20,7 @@ from .guards import drop_idle
 from .provenance import innermost
 from .quiet import quiet
 from .rewrites import exact_rewrites
+from .scalars import fractions_in_double
 from .torchlib import table_made_once
 from .translations import TABLE
 
@@ -38,7 +39,7 @@ def to_ir(program: ExportedProgram, name: str) -> ir.Model:
     try:
         with (
             alone(), quiet(), torch.no_grad(),
-            table_made_once(), exact_numbers(), exact_rewrites(), adapted(program),
+            table_made_once(), exact_numbers(), fractions_in_double(), exact_rewrites(), adapted(program),
         ):  # fmt: skip
             exported = torch.onnx.export(program, dynamo=True, verbose=False, custom_translation_table=table)
     except torch.onnx.OnnxExporterError as error:

@@ -12,6 +12,8 @@ import torch
 from onnxscript import opset18 as op
 from onnxscript.function_libs.torch_lib.ops import core as _core
 
+from .scalars import beside_tensors, is_fraction, keep_mark
+
 _CASTS = {"Cast", "CastLike"}
 
 
@@ -29,7 +31,10 @@ def exact_numbers() -> Iterator[None]:
 def _eval(self: Any, schema: Any, args: Any, kwargs: Any) -> Any:
     if schema.name in _CASTS and args and isinstance(args[0], float):
         args = (ir.tensor(args[0], dtype=ir.DataType.DOUBLE), *args[1:])
-    return _recorder()[1](self, schema, args, kwargs)
+    args = beside_tensors(schema, args)
+    result = _recorder()[1](self, schema, args, kwargs)
+    keep_mark(schema, args, result)
+    return result
 
 
 @cache
@@ -52,6 +57,8 @@ def full(size: Any, fill_value: Any, dtype: int = -1, **rest: Any) -> Any:
     """``fill_value``, a number, in every place."""
     if isinstance(fill_value, (bool, int, float)) and dtype in _REAL:
         fill_value, dtype = _constant(fill_value, ir.DataType(dtype)), -1
+    elif is_fraction(fill_value) and dtype == -1:
+        dtype = ir.DataType.FLOAT
     return _core.aten_full(size, fill_value, dtype)
 
 
@@ -63,6 +70,11 @@ def full_like(self: Any, fill_value: Any, dtype: int = -1, **rest: Any) -> Any:
     return _core.aten_full_like(self, fill_value, dtype)
 
 
+def fill(self: Any, value: Any) -> Any:
+    """``value`` in every place of a tensor of the shape and type of ``self``."""
+    return full_like(self, value)
+
+
 def _constant(value: float, dtype: ir.DataType) -> Any:
     return op.Constant(value=ir.tensor(float(value), dtype=dtype))  # type: ignore[arg-type]
 
@@ -72,4 +84,5 @@ TABLE: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.ops.aten.scalar_tensor.default: scalar_tensor,
     torch.ops.aten.full.default: full,
     torch.ops.aten.full_like.default: full_like,
+    torch.ops.aten.fill.Scalar: fill,
 }
