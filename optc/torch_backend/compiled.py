@@ -18,6 +18,7 @@ from .check import disagreement
 from .counts import COUNTERS
 from .graph import Graph
 from .options import Options
+from .state import State
 from .variant import Variant
 from .weights import identity_of
 
@@ -42,6 +43,7 @@ class Compiled:
         self._lock = threading.RLock()
         self._variants: dict[tuple[int, ...], list[Variant]] = {}
         self._last: Variant | None = None
+        self._state = State()
         self._reason: str | None = None
         self._wasted = 0
         self._counted = False
@@ -91,9 +93,19 @@ class Compiled:
             variants = self._current(identity, arguments)
             variant = next((v for v in variants if v.fits(arguments)), None)
             if variant is None:
-                variant = self._make(arguments, identity)
+                variant = self._make(arguments, self._thawed(arguments, identity))
             self._last = variant
             return variant
+
+    def _thawed(self, arguments: Sequence[Any], identity: tuple[int, ...]) -> tuple[int, ...]:
+        """The identity of the weights, after buffers that change all the time have become inputs."""
+        changing = self._state.changing({i: arguments[i] for i in self._graph.static})
+        if not changing:
+            return identity
+        self._graph.thaw(changing)
+        self._variants.clear()
+        self._wasted = 0
+        return identity_of([arguments[i] for i in self._graph.static])
 
     def _current(self, identity: tuple[int, ...], arguments: Sequence[Any]) -> list[Variant]:
         """The variants whose weights have not changed; the others are dropped."""

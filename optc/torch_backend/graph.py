@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,7 @@ class Graph:
     Attributes:
         module: as it was given; calling it is eager mode.
         placeholders: in the order of the arguments.
-        static: indices of parameters and buffers among them.
+        static: indices of parameters and buffers among them, apart from those that were thawed.
         dynamic: axes of symbolic size, by index of the tensor.
         sizes: numbers that are sizes of tensors, by index of the number.
         numbers: indices of other symbolic whole numbers, which an executable takes as inputs.
@@ -70,6 +70,10 @@ class Graph:
         """Makes numbers part of the executables, one for each value, where they cannot be inputs."""
         self.baked = sorted({*self.baked, *self.numbers, *self.fractions})
         self.numbers, self.fractions = set(), set()
+
+    def thaw(self, indices: Collection[int]) -> None:
+        """Makes tensors of a module inputs of the executables: those that change all the time."""
+        self.static = [i for i in self.static if i not in indices]
 
     def where(self) -> str | None:
         """The first line of the user's code that the graph comes from."""

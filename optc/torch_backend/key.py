@@ -35,12 +35,13 @@ def key_of(graph: Graph, arguments: Sequence[Any], options: str) -> str:
     """
     digest = hashlib.sha256(f"{FORMAT} {options} {_modes()} {_tools()}".encode())
     _add_module(digest, graph.module)
-    baked = set(graph.baked)
+    baked, static = set(graph.baked), set(graph.static)
     for index, value in enumerate(arguments):
         axes = graph.dynamic.get(index, [])
         text = _described(value, axes) if isinstance(value, torch.Tensor) else repr(value)
         text += f" {value.item()!r}" if index in baked and isinstance(value, torch.Tensor) else ""
-        digest.update(f"{index} {text} {index in graph.sizes} {index in graph.numbers};".encode())
+        kinds = f"{index in static} {index in graph.sizes} {index in graph.numbers}"
+        digest.update(f"{index} {text} {kinds};".encode())
     frozen = [arguments[i] for i in graph.static] + graph.attributes
     with ThreadPoolExecutor() as pool:
         for part in pool.map(_contents, frozen):

@@ -15,6 +15,7 @@ from torch import nn
 
 from optc import torch_backend
 from optc.torch_backend import stats
+from optc.torch_backend.build import build
 from optc.torch_backend.weights import Watch
 
 
@@ -114,6 +115,66 @@ def test_weights_that_change_at_every_call_end_in_eager_mode(monkeypatch: pytest
             torch.testing.assert_close(compiled(X), model(X))
     assert len(caught) == 1
     assert stats().fallbacks == 1 and stats().eager_calls >= 2
+
+
+class Counting(nn.Module):
+    """State that every call changes: set to a new tensor, or written to where another graph reads it."""
+
+    def __init__(self, *, in_place: bool) -> None:
+        super().__init__()
+        self.linear, self.in_place = nn.Linear(4, 4), in_place
+        self.register_buffer("state", torch.zeros(4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not self.in_place:
+            self.state = torch.tanh(self.linear(x[0, 0]) + self.state)
+            return self.state * 2
+        self.state.add_(x[0, 0])
+        torch._dynamo.graph_break()
+        return self.linear(x) + self.state * 2
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_buffers_that_change_at_every_call_become_inputs(
+    in_place: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Any] = []
+
+    def counted(*given: Any) -> Any:
+        made.append(build(*given))
+        return made[-1]
+
+    monkeypatch.setattr("optc.torch_backend.compiled.build", counted)
+    model = Counting(in_place=in_place)
+    reference = copy.deepcopy(model)
+    compiled = torch.compile(model, backend="optc", options={"level": 0})
+    with torch.no_grad():
+        for _ in range(8):
+            same(compiled(X), reference(X))
+            same(model.state, reference.state)
+        assert len(made) == 4 + in_place
+        for each in (model, reference):
+            each.linear.weight.mul_(2)
+        same(compiled(X), reference(X))
+    assert stats().fallbacks == 0
+
+
+def test_equal_layers_whose_buffers_differ_keep_them_constant() -> None:
+    """They take turns; none of them changes."""
+    layers = [nn.BatchNorm1d(3).eval() for _ in range(6)]
+    for layer in layers:
+        layer.running_mean.normal_()
+    made: list[Any] = []
+
+    def backend(module: Any, inputs: Any) -> Any:
+        made.append(torch_backend.optc(module, inputs, options={"level": 0}))
+        return made[-1]
+
+    compiled = torch.compile(lambda layer, x: layer(x), backend=backend)
+    with torch.no_grad():
+        for layer in layers:
+            same(compiled(layer, X), layer(X))
+    assert len(made) == 1 and len(made[0]._graph.static) == 4
 
 
 def test_tied_weights() -> None:
