@@ -35,6 +35,7 @@ class Graph:
         leaves: the results in order; fx nodes or constants.
         attributes: tensors that the module itself holds.
         requires_grad: whether a result would, in grad mode; if that is not known, whether an input does.
+        differentiable: names of results that do although it is not grad mode: the model switches it on.
     """
 
     def __init__(self, module: fx.GraphModule, example_inputs: Sequence[Any]) -> None:
@@ -54,6 +55,7 @@ class Graph:
         # What an in-place update may change; dynamo has the weights among the inputs, fx tracing does not.
         self.attributes = [t for t in _tensors(module) if isinstance(t, torch.Tensor)]
         self.requires_grad = self._requires_grad(example_inputs)
+        self.differentiable = [] if torch.is_grad_enabled() else self._differentiable()
 
     def facts(self) -> dict[str, Any]:
         """What `restored` needs beside the module: what only dynamo knew."""
@@ -99,6 +101,11 @@ class Graph:
         )
         return any(isinstance(value, torch.Tensor) and value.requires_grad for value in values)
 
+    def _differentiable(self) -> list[str]:
+        nodes = [leaf for leaf in self.leaves if isinstance(leaf, fx.Node)]
+        values = ((node.name, node.meta.get("example_value")) for node in nodes)
+        return [name for name, value in values if isinstance(value, torch.Tensor) and value.requires_grad]
+
     def _sizes(self) -> dict[int, Size]:
         first: dict[str, Size] = {}
         for index, axes in self.dynamic.items():
@@ -128,7 +135,7 @@ def _is_power(node: fx.Node) -> bool:
     return node.target is operator.pow and not isinstance(node.args[0], fx.Node)
 
 
-_FACTS = ("static", "dynamic", "sizes", "numbers", "fractions", "baked", "requires_grad")
+_FACTS = ("static", "dynamic", "sizes", "numbers", "fractions", "baked", "requires_grad", "differentiable")
 
 
 def line_of(node: fx.Node) -> str | None:

@@ -142,6 +142,8 @@ class _Planner:
         home = self._homes[storage]
         if home.op in ("placeholder", "get_attr"):
             return self._put_beside(leaf)
+        if leaf.name in self._graph.differentiable:
+            raise Unsupported(f"{describe(leaf)} is computed under enable_grad, and requires a gradient")
         if home is leaf or storage not in shared:
             return COMPUTED, self._compute(leaf)
         if self._memory_order(home) is None:

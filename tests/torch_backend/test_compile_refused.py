@@ -243,6 +243,35 @@ def test_gradients_are_refused() -> None:
         same(compiled(X), model(X))
 
 
+def test_grad_mode_that_the_model_switches_on_keeps_its_gradients() -> None:
+    layer = nn.Linear(4, 2)
+
+    def function(x: Any) -> Any:
+        with torch.enable_grad():
+            y = layer(x)
+        return y, layer.weight.view(-1)
+
+    with torch.no_grad(), pytest.warns(FallbackWarning, match=r"linear .* requires a gradient"):
+        found = torch.compile(function, backend="optc")(X)
+    assert found[0].requires_grad
+    found[0].sum().backward()
+    assert layer.weight.grad is not None
+
+
+def test_grad_mode_inside_of_which_nothing_comes_out_is_fine() -> None:
+    layer = nn.Linear(4, 2)
+
+    def function(x: Any) -> Any:
+        with torch.enable_grad():
+            y = layer(x)
+        return y.detach(), y.argmax(), layer.weight.view(-1), layer.weight
+
+    compiled = torch.compile(function, backend="optc")
+    with torch.no_grad():
+        same(compiled(X), function(X))
+    assert (stats().artifact_calls, stats().fallbacks) == (1, 0)
+
+
 def test_grad_mode_without_anything_to_differentiate_is_fine() -> None:
     model = nn.Linear(4, 2).requires_grad_(False)
     same(torch.compile(model, backend="optc")(X), model(X))
