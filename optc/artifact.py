@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 
-from optc import atomic, html, jsontext, manifest, registry, values
+from optc import atomic, checks, html, jsontext, manifest, registry, values
 from optc.capture.signature import Signature
 from optc.errors import UserError
 from optc.manifest import Manifest
@@ -229,6 +229,7 @@ def load(directory: str | os.PathLike[str], *, threads: int | None = None) -> Ar
     path = Path(directory)
     found = manifest.read(path)
     if threads is not None:
+        checks.numbers(seed=0, threads=threads)
         found = replace(found, options={**found.options, "threads": threads})
     target = registry.find_target(found.target)
     if reason := target.check_machine():

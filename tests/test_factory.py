@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from optc.capture import capture
 from optc.capture.factory import call_factory, resolve
@@ -52,6 +53,16 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return package
 
 
+def test_what_a_factory_draws_is_the_same_in_every_process(folder: Path) -> None:
+    """Two contestants of `optc bench`, or a compile and a bench, mean the same network."""
+    torch.manual_seed(1)
+    before = torch.random.get_rng_state()
+    first = call_factory("model.py:make").module.weight
+    assert torch.equal(before, torch.random.get_rng_state())
+    torch.manual_seed(2)
+    assert torch.equal(first, call_factory("model.py:make").module.weight)
+
+
 def test_a_factory_in_a_file(folder: Path) -> None:
     for text in (f"{folder}/model.py:make", "model.py:make", "./model.py:make"):
         captured = capture(text)
@@ -75,7 +86,7 @@ def test_other_functions_are_resolved_too(folder: Path) -> None:
     ("text", "what", "place", "hint"),
     [
         ("model.py:maek", "has no factory 'maek'", "model.py:maek", "did you mean 'make'"),
-        ("model.py:CONSTANT", "is a int, not a function", "CONSTANT", ""),
+        ("model.py:CONSTANT", "is of type int, not a function", "CONSTANT", "check the name"),
         ("model.py:fail", "RuntimeError: no weights", "model.py:12", "fix"),
         (
             "model.py:returns_module",

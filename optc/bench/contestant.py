@@ -73,7 +73,7 @@ def _parse(text: str, name: str) -> Contestant:
     if path.is_dir():
         manifest.read(path)  # says what is wrong with a folder that is no artifact
         return Contestant(name, "artifact", text)
-    if path.suffix == ".onnx" and ":" not in path.name:
+    if path.suffix == ".onnx" and (":" not in path.name or path.is_file()):
         return Contestant(name, "onnx", _existing(text))
     mode, _, rest = text.partition(":")
     if rest and (":" in rest or rest.endswith(".pt2")):

@@ -109,7 +109,7 @@ class Process:
         return UserError(
             f"{self._name} cannot be run: {reply['error']}",
             where=reply.get("where") or self._name,
-            hint=reply.get("hint") or "give inputs that fit it, with --inputs or --dim",
+            hint=reply.get("hint"),
         )
 
     def _died(self) -> UserError:

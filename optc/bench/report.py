@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from optc import checks
 from optc.bench.contestant import Contestant, parse
 from optc.bench.feeds import write_inputs
 from optc.bench.process import Process
@@ -48,6 +49,7 @@ def bench_data(
     Raises:
         UserError: there is no such contestant, or it cannot be run on the inputs.
     """
+    checks.numbers(seed=seed, threads=threads, seconds=seconds)
     contestants = parse(list(texts))
     threads = threads if threads is not None else physical_cores()
     numbers: Iterable[int] = range(sessions)

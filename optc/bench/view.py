@@ -59,7 +59,7 @@ def _footer(data: Mapping[str, Any]) -> Text:
 
 
 def _mb(size: int | None) -> str:
-    return "[dim]-[/]" if size is None else f"{size / 1e6:.4g} MB"
+    return "[dim]-[/]" if size is None else f"{size / 1e6:.4g} MB" if size >= 1e4 else f"{size / 1e3:.3g} kB"
 
 
 def _error(error: float | None) -> str:

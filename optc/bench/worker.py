@@ -30,6 +30,7 @@ Call = Callable[[], Any]
 Loader = Callable[[], Call]
 
 _PR_SET_PDEATHSIG = 1
+_OTHER_INPUTS = "give inputs that fit it, with --inputs or --dim"
 
 
 class Worker:
@@ -40,11 +41,17 @@ class Worker:
         self._loader: Loader = getattr(importlib.import_module(module), name)(**first["arguments"])
         self._call: Call | None = None
 
+    @property
+    def loaded(self) -> bool:
+        """Whether it can be called: what fails from then on may be the inputs."""
+        return self._call is not None
+
     def open(self) -> dict[str, Any]:
         """Loads the program and calls it once; in seconds, how long both took together."""
         started = time.perf_counter()
-        self._call = self._loader()
-        self._call()
+        call = self._loader()
+        self._call = call
+        call()
         return {"seconds": time.perf_counter() - started}
 
     def block(self, calls: int, warm: int) -> dict[str, Any]:
@@ -96,7 +103,8 @@ def main() -> None:
             except UserError as error:
                 reply = {"error": error.what, "where": error.where, "hint": error.hint}
             except Exception as error:  # told to the parent, which raises it
-                reply = {"error": _said(error)}
+                called = worker is not None and worker.loaded
+                reply = {"error": _said(error), "hint": _OTHER_INPUTS if called else None}
             replies.write(json.dumps(reply) + "\n")
             replies.flush()
 

@@ -31,14 +31,21 @@ class Made:
 def call_factory(text: str) -> Made:
     """Imports the module that ``text`` names, and calls its factory: this executes the user's code.
 
+    What it draws from torch's generator is the same in every process, or random weights would be others in
+    each; the generator is left as it was.
+
     Raises:
         UserError: the module or function is missing, fails, or returns something else.
     """
-    factory = resolve(text, "factory")
-    try:
-        returned = factory()
-    except (Exception, SystemExit) as error:
-        raise _failed(f"the factory {text.rpartition(':')[2]!r} failed", text, error) from error
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        factory = resolve(text, "factory")
+        try:
+            returned = factory()
+        except (Exception, SystemExit) as error:
+            raise _failed(f"the factory {text.rpartition(':')[2]!r} failed", text, error) from error
     return _checked(returned, text)
 
 
@@ -60,7 +67,10 @@ def resolve(text: str, what: str = "function") -> Callable[..., Any]:
     if found is None:
         raise UserError(f"{place} has no {what} {name!r}", where=text, hint=_similar(module, name))
     if not callable(found):
-        raise UserError(f"{name!r} is a {type(found).__name__}, not a function", where=text)
+        kind = type(found).__name__
+        raise UserError(
+            f"{name!r} is of type {kind}, not a function", where=text, hint=_similar(module, name)
+        )
     return found  # type: ignore[no-any-return]
 
 

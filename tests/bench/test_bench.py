@@ -113,6 +113,8 @@ def test_external_data_counts_as_file_size(tmp_path: Path) -> None:
         (["{folder}/nets.py:net", "--dim", "batch=3"], "--inputs"),
         (["{folder}/model.onnx", "{folder}/nets.py:net", "--inputs", "{folder}/z.npz"], "'z'"),
         (["{folder}/nets.py:exits"], "exit code 3"),
+        (["{folder}/model.onnx", "--threads", "5000"], "1 to 1024"),
+        (["{folder}/nets.py:torch"], "is of type module, not a function"),
     ],
 )
 def test_what_cannot_be_measured_is_a_user_error(
@@ -122,6 +124,23 @@ def test_what_cannot_be_measured_is_a_user_error(
     assert run_command(["bench", *(text.format(folder=tmp_path) for text in arguments), *QUICK]) == 2
     captured = capsys.readouterr()
     assert message in captured.err and "do:" in captured.err and "Traceback" not in captured.err
+
+
+def test_only_what_fails_on_inputs_is_told_to_take_others(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken, other = tmp_path / "broken.onnx", tmp_path / "other.onnx"
+    broken.write_bytes(b"abc")
+    ir.save(ir.from_onnx_text(TEXT.replace("batch,4]", "batch,4,1]")), other)
+    assert run_command(["bench", str(model), str(broken), *QUICK]) == 2
+    assert "--inputs" not in capsys.readouterr().err
+    assert run_command(["bench", str(model), str(other), *QUICK]) == 2
+    assert "--inputs" in capsys.readouterr().err
+
+
+def test_a_file_with_a_colon_in_its_name_is_a_file(model: Path, tmp_path: Path) -> None:
+    path = model.rename(tmp_path / "a:b.onnx")
+    assert parse([str(path)])[0].kind == "onnx"
 
 
 def test_a_worker_rests_between_two_blocks(model: Path, tmp_path: Path) -> None:
