@@ -9,6 +9,7 @@ import onnx_ir as ir
 import pytest
 
 from optc import profile
+from optc.analysis import shapes
 
 MODEL = ir.from_onnx_text("""<ir_version: 10, opset_import: ["" : 20]>
 g (float[4,4] x) => (float[4,4] y) {
@@ -23,6 +24,28 @@ def test_every_operator_has_its_time() -> None:
     assert set(found["operators"]["before"]) == {"MatMul", "Relu"}
     assert "not_profiled" not in found
     assert all(row["ms"] > 0 for row in found["roofline"]["ops"])
+
+
+@pytest.mark.parametrize(
+    ("nodes", "name"),
+    [
+        ("a = com.microsoft.Gelu(x)  y = MatMul(a, x)", "com.microsoft::Gelu"),
+        (
+            """q, scale, zero = DynamicQuantizeLinear(x)
+            y = com.microsoft.MatMulIntegerToFloat(q, w, scale, step, zero)""",
+            "com.microsoft::MatMulIntegerToFloat",
+        ),
+    ],
+)
+def test_kernels_of_the_runtime_are_in_the_roofline(nodes: str, name: str) -> None:
+    model = ir.from_onnx_text(
+        f"""<ir_version: 10, opset_import: ["" : 20, "com.microsoft" : 1]>
+        g (float[4,4] x) => (float[4,4] y)
+        <int8[4,4] w = {{1,2,3,4,5,6,7,8,9,1,2,3,4,5,6,7}}, float[1] step = {{0.1}}> {{ {nodes} }}"""
+    )
+    shapes.infer(model)
+    found = profile.profile(model, model, FEEDS, threads=1)
+    assert name in [row["op"] for row in found["roofline"]["ops"]]
 
 
 def test_a_runtime_that_fails_gives_the_reason() -> None:

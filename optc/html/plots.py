@@ -89,7 +89,7 @@ def roofline(title: str, machine: Mapping[str, float], ops: Sequence[Mapping[str
     parts.append(_text(width - 8, y(peak) - 5, note, anchor="end", soft=True))
     taken = [(width - 8 - _LETTER * len(note), width - 8.0, y(peak) - 5)]
     for name, a, b, _ in points[:_NAMED]:
-        short = name.rpartition(".")[2]
+        short = name.rpartition("::")[2]
         half = _LETTER * len(short) / 2
         middle = min(max(x(a), left + half), width - 8 - half)
         for down in (y(b) - 12, y(b) + 20):  # above its point, or below it
