@@ -10,6 +10,7 @@ import pickle
 import tracemalloc
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from hostile_models import CASES, Node, add_weight, deeply_nested, external, model, raw, relu, value
@@ -68,6 +69,28 @@ def test_link_that_stays_inside_is_followed(folder: Path) -> None:
     path = folder / "model.onnx"
     path.write_bytes(external("inner.bin").SerializeToString())
     assert load_onnx(path).graph.initializers["w"].const_value.nbytes == 16
+
+
+def test_a_link_to_a_model_brings_the_data_beside_it(tmp_path: Path) -> None:
+    """As in a cache of downloads, where model and data are links to files under other names."""
+    cache, named, other = tmp_path / "blobs", tmp_path / "named", tmp_path / "other"
+    for folder in (cache, named, other):
+        folder.mkdir()
+    (cache / "0a1b").write_bytes(external("w.bin").SerializeToString())
+    weights = np.arange(16, dtype=np.float32)
+    weights.tofile(cache / "2c3d")
+    (named / "model.onnx").symlink_to(cache / "0a1b")
+    (named / "w.bin").symlink_to(cache / "2c3d")
+    loaded = load_onnx(named / "model.onnx").graph.initializers["w"].const_value
+    assert loaded is not None and loaded.numpy().ravel().tolist() == [0, 1, 2, 3]
+    (named / "w.bin").unlink()
+    (named / "w.bin").symlink_to(other / "w.bin")
+    weights.tofile(other / "w.bin")
+    with pytest.raises(InvalidModel, match="outside the model's folder"):
+        load_onnx(named / "model.onnx")
+    (named / "w.bin").unlink()
+    (cache / "2c3d").rename(cache / "w.bin")
+    assert load_onnx(named / "model.onnx").graph.initializers["w"].const_value is not None
 
 
 @pytest.mark.parametrize(

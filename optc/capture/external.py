@@ -19,10 +19,14 @@ class DataFiles:
 
     Each file is mapped once, however many tensors lie in it, so a model with thousands of tensors needs few
     file handles, and a file that is replaced later (an artifact written over its own source) stays readable.
+
+    Args:
+        folders: where the files may lie, the first to look at in front: where the model is, and where it is a
+            link, as in a cache of downloads, also where that leads to.
     """
 
-    def __init__(self, folder: Path | None) -> None:
-        self._folder = folder
+    def __init__(self, *folders: Path) -> None:
+        self._folders = folders
         self._maps: dict[str, npt.NDArray[np.uint8]] = {}
 
     def read(self, entries: Mapping[str, str], nbytes: int, where: str) -> npt.NDArray[np.uint8]:
@@ -51,7 +55,7 @@ class DataFiles:
         return self._maps[location]
 
     def _inside(self, location: str, where: str) -> str:
-        if self._folder is None:
+        if not self._folders:
             what = "its data is in an external file, and a model in memory has no folder to look in"
             raise InvalidModel(what, where=where, hint="pass the path of the .onnx file instead")
         if not location or "\0" in location or Path(location).is_absolute():
@@ -59,9 +63,10 @@ class DataFiles:
             raise InvalidModel(
                 f"external data location {location!r} is not a relative path", where=where, hint=hint
             )
-        root = os.path.realpath(self._folder)
-        resolved = os.path.realpath(Path(root) / location)
-        if os.path.commonpath([root, resolved]) != root:
+        roots = [os.path.realpath(folder) for folder in self._folders]
+        found = [os.path.realpath(Path(root) / location) for root in roots]
+        resolved = next((path for path in found if os.path.lexists(path)), found[0])
+        if not any(os.path.commonpath([root, resolved]) == root for root in roots):
             what = f"external data {location!r} lies outside the model's folder, at {resolved}"
             hint = "keep weights beside the model; copy with links resolved (cp -rL) if you trust the file"
             raise InvalidModel(what, where=where, hint=hint)

@@ -45,7 +45,7 @@ def load_onnx(path: Path) -> ir.Model:
     """
     path, where = Path(path), str(path)
     proto = _parse(_read(path, where), where)
-    return model_from_proto(proto, DataFiles(path.parent), where)
+    return model_from_proto(proto, DataFiles(path.parent, path.resolve().parent), where)
 
 
 def _read(path: Path, where: str) -> bytes:

@@ -40,7 +40,7 @@ def from_proto(proto: onnx.ModelProto) -> ir.Model:
     Raises:
         InvalidModel: it is broken; names the place.
     """
-    return model_from_proto(proto, DataFiles(None), "onnx.ModelProto")
+    return model_from_proto(proto, DataFiles(), "onnx.ModelProto")
 
 
 def from_ir(model: ir.Model) -> ir.Model:
