@@ -48,7 +48,7 @@ class Allowance:
         if self.max_error is None:
             return None
         if error.reason is not None and not error.output:  # no output in float, and what there is differs
-            return self.unjudged(error.reason)
+            return self.unjudged(f"{error.reason}; a metric (--metric) can judge it")
         if error.reason is not None and math.isinf(error.rel_l2):
             return f"the outputs cannot be compared: {error.reason}"
         if not error.rel_l2 <= self.max_error:

@@ -11,8 +11,8 @@ def milliseconds(ms: float) -> str:
 
 
 def megabytes(size: float) -> str:
-    """Bytes as megabytes: ``90.8``, ``1.2``, ``0.0116``."""
-    return _short(size / 1e6, decimals=1)
+    """Bytes as megabytes: ``90.8``, ``1.2``, ``0.0116``, ``<0.001``."""
+    return "<0.001" if 0 < size < 1000 else _short(size / 1e6, decimals=1)
 
 
 def duration(ms: float) -> str:

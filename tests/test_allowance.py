@@ -35,7 +35,8 @@ def test_an_error_above_the_limit_is_refused(chosen: bool) -> None:
 
 def test_discrete_outputs_alone_that_differ_have_no_error_to_judge() -> None:
     found = replace(error(0.0), output="", excess=math.inf, reason="y: int64 values are not identical")
-    assert "cannot be taken: y: int64" in str(Allowance(0.1, chosen=True).exceeded(found, None))
+    reason = str(Allowance(0.1, chosen=True).exceeded(found, None))
+    assert "cannot be taken: y: int64" in reason and "--metric" in reason
     assert Allowance(0.1).exceeded(found, None) is None
     beside = replace(found, output="z")
     assert Allowance(0.1, chosen=True).exceeded(beside, None) is None

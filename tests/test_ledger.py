@@ -105,6 +105,8 @@ def test_what_was_not_measured_says_why(compiled: optc.Artifact) -> None:
         (amounts.milliseconds, 0, "0.00"),
         (amounts.megabytes, 90_868_224, "90.9"),
         (amounts.megabytes, 11_560, "0.0116"),
+        (amounts.megabytes, 9, "<0.001"),
+        (amounts.megabytes, 0, "0.0"),
         (amounts.duration, 123.4, "123 ms"),
         (amounts.duration, 1.234, "1.23 ms"),
         (amounts.duration, 0.000617, "0.62 µs"),
