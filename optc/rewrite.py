@@ -21,6 +21,7 @@ from onnx_ir.passes.common import InlinePass
 
 from optc import newnode
 from optc.newnode import Operand
+from optc.opsets.constants import Names
 from optc.passbase import Skip
 from optc.removal import detach
 from optc.trail import Trail
@@ -111,6 +112,7 @@ def outline(
     if len(named) > 1:
         _pull_constants(inputs, graph)
     results, after = newnode.build(_results(match, call))
+    _name_apart(model, [*before, *after], f"{named[0].name}__{match.kind}")
     graph.insert_before(position, [*before, call, *after])
     if trail is not None:
         pairs = zip(match.outputs, results, strict=True)
@@ -120,6 +122,15 @@ def outline(
             assert new is not None
             _take_over(old, new)
     return call
+
+
+def _name_apart(model: ir.Model, nodes: Sequence[ir.Node], stem: str) -> None:
+    """Names the outputs of new nodes; left to the graph they could be those of another graph's values."""
+    names = Names(model)  # looks at the model when it is first asked
+    for node in nodes:
+        for output in node.outputs:
+            output.name = names.fresh(f"{stem}_{node.op_type.lower()}")
+        node.name = f"node_{node.outputs[0].name}"
 
 
 def _results(match: Match, call: ir.Node) -> list[Operand]:

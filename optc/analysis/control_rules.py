@@ -17,11 +17,8 @@ def _if(library: Rule) -> Rule:
         library(ctx, node)
         branches = [node.attributes[name].as_graph().outputs for name in ("then_branch", "else_branch")]
         for output, before, ends in zip(node.outputs, declared, zip(*branches, strict=False), strict=False):
-            shapes = [end.shape for end in ends]
-            if None in shapes:
+            if any(end.shape is None for end in ends):
                 output.shape = before  # the library takes the branch that it knows
-            elif len({len(shape) for shape in shapes if shape is not None}) > 1:
-                output.shape = None  # whatever was declared, one of the branches contradicts it
 
     return rule
 

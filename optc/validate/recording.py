@@ -17,8 +17,9 @@ from optc.validate.variants import Sample
 class Recording:
     """Runs the model as it is, unoptimized, once per sample.
 
-    Samples that it fails on are left out, and those whose sizes do not fit each other, which ONNX Runtime
-    overlooks where something is empty. Large values go to a temporary file. What a rewrite puts in the place
+    Samples that it fails on are left out, those whose sizes do not fit each other, which ONNX Runtime
+    overlooks where something is empty, and those on which a result has another shape than the model declares:
+    a rewrite may rely on that. Large values go to a temporary file. What a rewrite puts in the place
     of a value gets its contents.
     """
 
@@ -27,6 +28,7 @@ class Recording:
         self._spool = Spool()
         self._rows: dict[ir.Value, list[int]] = {}
         values = [value for node in model.graph for value in node.outputs if value.name]
+        declared = [value for value in model.graph.outputs if value.producer() is not None and value.name]
         joined = [node for node in model.graph if node.op_type == "Concat" and node.domain == ""]
         try:
             session = open_session(_with_outputs(model, values), optimize=False, threads=threads)
@@ -39,6 +41,8 @@ class Recording:
                 continue
             known = {**sample.feeds, **results}
             if not all(_fit(node, known) for node in joined):
+                continue
+            if not all(_is_as_declared(value, results[str(value.name)]) for value in declared):
                 continue
             self.samples.append(sample)
             for value in values:
@@ -86,6 +90,15 @@ def _fit(node: ir.Node, known: Mapping[str, Any]) -> bool:
     found = [shape for shape in shapes if shape is not None]
     axis = node.attributes.get_int("axis", 0)
     return len({(*shape[:axis], *shape[axis:][1:]) for shape in found}) < 2
+
+
+def _is_as_declared(output: ir.Value, result: Any) -> bool:
+    if output.shape is None or not isinstance(result, np.ndarray):
+        return True
+    sizes = [dim if isinstance(dim, int) else None for dim in output.shape]
+    return len(sizes) == result.ndim and all(
+        size in (None, actual) for size, actual in zip(sizes, result.shape, strict=True)
+    )
 
 
 def _sizes(value: ir.Value, known: Mapping[str, Any]) -> tuple[int, ...] | None:
