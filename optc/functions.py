@@ -7,7 +7,7 @@ Operators that the runtime itself declares win over functions of the same name, 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import chain
 
 import onnx_ir as ir
@@ -31,7 +31,7 @@ def inline_all(model: ir.Model) -> tuple[int, dict[str, str]]:
     _forget_shadowed(model)
     RemoveUnusedFunctionsPass()(model)  # type: ignore[no-untyped-call]
     kept = _kept(model)
-    picked = set(model.functions) - set(kept)
+    picked = dict.fromkeys(key for key in model.functions if key not in kept)  # in order
     if picked:
         names = Names(model)
         for key in picked:
@@ -66,7 +66,7 @@ def _kept(model: ir.Model) -> dict[Key, str]:
             if not _means_the_same(node, theirs, imports.setdefault(node.domain, theirs)):
                 kept[key] = f"{node.op_type} is that of operator set {theirs}, and the model's another one"
                 break
-    for call in _calls(model, set(model.functions)):
+    for call in _calls(model, model.functions):
         if any(attribute.type in _GRAPHS for attribute in call.attributes.values()):
             kept[call.op_identifier()] = "a graph is passed to it"
     waiting = list(kept)
@@ -92,7 +92,7 @@ def _means_the_same(node: ir.Node, theirs: int, ours: int) -> bool:
 
 def _take_imports(function: ir.Function, model: ir.Model) -> None:
     """Gives a function and its model the same operator sets, of what the function uses."""
-    used = {node.domain for node in function.all_nodes()}
+    used = sorted({node.domain for node in function.all_nodes()})
     for domain in used:
         model.opset_imports.setdefault(domain, function.opset_imports.get(domain, 1))
     for domain in list(function.opset_imports):
@@ -102,7 +102,7 @@ def _take_imports(function: ir.Function, model: ir.Model) -> None:
             del function.opset_imports[domain]
 
 
-def _calls(model: ir.Model, picked: set[Key]) -> Iterator[ir.Node]:
+def _calls(model: ir.Model, picked: Collection[Key]) -> Iterator[ir.Node]:
     bodies = [model.graph.all_nodes(), *(function.all_nodes() for function in model.functions.values())]
     yield from (node for node in chain.from_iterable(bodies) if node.op_identifier() in picked)
 

@@ -90,6 +90,20 @@ def test_results_that_are_arguments_or_equal_keep_their_names(calls: str) -> Non
     assert all((value == X).all() for value in oracle.run(loaded, {"x": X}).values())
 
 
+def test_operator_sets_are_imported_in_one_order() -> None:
+    """That of a set of names is another one in each process, and artifacts are reproducible to the byte."""
+    domains = [f"d{number}" for number in range(8)]
+    calls = "  ".join(
+        f"{new} = {domain}.op({old})"
+        for domain, old, new in zip(domains, "abcdefgh", "bcdefghi", strict=True)
+    )
+    source = ir.from_proto(model("(float x) => (float y) { y = own.f(x) }", f"f (a) => (i) {{ {calls} }}"))
+    for domain in reversed(domains):
+        source.functions["own", "f", ""].opset_imports[domain] = 1
+    functions.inline_all(source)
+    assert [domain for domain in source.opset_imports if domain in domains] == domains
+
+
 def test_what_is_in_a_function_is_fused() -> None:
     body = """norm (a, gamma, beta) => (b) { m = ReduceMean(a, last)  d = Sub(a, m)  s = Mul(d, d)
         v = ReduceMean(s, last)  w = Add(v, eps)  r = Sqrt(w)  n = Div(d, r)  h = Mul(n, gamma)
