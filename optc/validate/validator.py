@@ -211,7 +211,7 @@ class Validator:
 
     def _step(self, value: Any) -> float:
         """By how much rounding moves numbers as large as those that went in, where they cancel."""
-        if not isinstance(value, np.ndarray) or value.dtype not in (np.float32, np.float64):
+        if not isinstance(value, np.ndarray) or value.dtype not in (np.float16, np.float32, np.float64):
             return 0.0
         return float(np.finfo(value.dtype).eps) * min(self._largest, _SATURATED)
 
