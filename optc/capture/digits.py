@@ -12,7 +12,8 @@ import torch
 from onnxscript import opset18 as op
 from onnxscript.function_libs.torch_lib.ops import core as _core
 
-from .scalars import beside_tensors, is_fraction, keep_mark
+from .literals import integer
+from .scalars import beside_tensors, double, is_fraction, keep_mark
 
 _CASTS = {"Cast", "CastLike"}
 
@@ -75,12 +76,29 @@ def fill(self: Any, value: Any) -> Any:
     return full_like(self, value)
 
 
+def arange(*bounds: Any, dtype: int = -1, **rest: Any) -> Any:
+    """Start (or 0), end and step (or 1); with fractions, how many there are is decided in double."""
+    kind = ir.DataType.FLOAT if dtype == -1 else ir.DataType(dtype)
+    whole = not any(isinstance(bound, float) or is_fraction(bound) for bound in bounds)
+    if whole or not kind.is_floating_point():
+        return _STOCK[len(bounds)](*bounds, dtype=dtype)
+    start, end, step = (0, *bounds, 1) if len(bounds) == 1 else (*bounds, 1)[:3]
+    first, width = double(start), double(step)
+    count = op.Cast(op.Ceil(op.Div(op.Sub(double(end), first), width)), to=ir.DataType.INT64)
+    places = double(op.Range(integer(0), count, integer(1)))
+    return op.Cast(op.Add(first, op.Mul(places, width)), to=kind)
+
+
 def _constant(value: float, dtype: ir.DataType) -> Any:
     return op.Constant(value=ir.tensor(float(value), dtype=dtype))  # type: ignore[arg-type]
 
 
+_STOCK = {1: _core.aten_arange, 2: _core.aten_arange_start, 3: _core.aten_arange_start_step}
 _REAL = {ir.DataType.FLOAT, ir.DataType.DOUBLE}
 TABLE: dict[Callable[..., Any], Callable[..., Any]] = {
+    torch.ops.aten.arange.default: arange,
+    torch.ops.aten.arange.start: arange,
+    torch.ops.aten.arange.start_step: arange,
     torch.ops.aten.scalar_tensor.default: scalar_tensor,
     torch.ops.aten.full.default: full,
     torch.ops.aten.full_like.default: full_like,

@@ -1,7 +1,8 @@
-"""Means and softmaxes in another type, into which the stock translations cast only the result; and traces."""
+"""Means, norms and traces; softmaxes in another type, where the stock translation casts only the result."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ import onnx_ir as ir
 import torch
 from onnxscript import opset18 as op
 from onnxscript.function_libs.torch_lib.ops import core as _core
+from onnxscript.function_libs.torch_lib.ops import linalg as _linalg
 from onnxscript.function_libs.torch_lib.ops import special as _special
 
 from .literals import integer, ints, number
@@ -29,6 +31,19 @@ def mean_of_all(self: Any, dtype: int | None = None) -> Any:
     """The mean of all elements."""
     given = _in(dtype, self)
     return op.Identity(given) if not given.shape else mean(given, list(range(len(given.shape))))
+
+
+def vector_norm(self: Any, ord: float = 2.0, dim: Any = None, keepdim: bool = False, dtype: int = -1) -> Any:
+    """(sum |x| ** p) ** (1 / p), over all axes if none is named; the stock translation forgets them."""
+    rank = len(self.shape)
+    axes = sorted({axis % rank for axis in dim or range(rank)}) if rank else []
+    if not isinstance(ord, (int, float)) or not axes:
+        return _linalg.aten_linalg_vector_norm(self, ord, dim, keepdim, dtype)
+    if ord in (0, 1, 2) or math.isinf(ord):
+        return _linalg.aten_linalg_vector_norm(self, float(ord), axes, keepdim, dtype)
+    given = _in(dtype, self)
+    total = op.ReduceSum(op.Pow(op.Abs(given), number(ord, given)), ints(*axes), keepdims=keepdim)
+    return op.Pow(total, number(1.0 / ord, given))
 
 
 def trace(self: Any) -> Any:
@@ -69,6 +84,7 @@ def _in(dtype: int | None, given: Any) -> Any:
 TABLE: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.ops.aten.mean.default: mean_of_all,
     torch.ops.aten.mean.dim: mean,
+    torch.ops.aten.linalg_vector_norm.default: vector_norm,
     torch.ops.aten.trace.default: trace,
     torch.ops.aten.aminmax.default: aminmax,
     torch.ops.aten.softmax.int: softmax,

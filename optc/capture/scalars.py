@@ -85,7 +85,8 @@ def _kinds(schema: Any, count: int) -> list[str]:
     return (kinds + kinds[-1:] * count)[:count]
 
 
-def _double(value: Any) -> Any:
+def double(value: Any) -> Any:
+    """A number, known or not, in double."""
     if isinstance(value, ir.Value):
         given: Any = value
         return op.Cast(given, to=ir.DataType.DOUBLE)
@@ -94,25 +95,25 @@ def _double(value: Any) -> Any:
 
 def sym_float(self: Any) -> Any:
     """A whole number as a fraction."""
-    return _double(self)
+    return double(self)
 
 
 def true_divide(self: Any, other: Any) -> Any:
     """The quotient of two numbers."""
-    return op.Div(_double(self), _double(other))
+    return op.Div(double(self), double(other))
 
 
 def power(self: Any, other: Any) -> Any:
     """Of fractions; the stock translation has a base that is known in float32."""
     if isinstance(self, float) and isinstance(other, ir.Value):
-        return op.Pow(_double(self), _double(other))
+        return op.Pow(double(self), double(other))
     return _core.aten_pow(self, other)
 
 
 def modulo(self: Any, other: Any) -> Any:
     """The rest with the sign of the divisor, also of fractions."""
     if is_fraction(self) or is_fraction(other):
-        return remainder_of(ir.DataType.DOUBLE, _double(self), _double(other))
+        return remainder_of(ir.DataType.DOUBLE, double(self), double(other))
     return _core.operator_mod(self, other)
 
 
@@ -120,7 +121,7 @@ def item(self: Any) -> Any:
     """The number in a tensor of one element."""
     if not self.dtype.is_floating_point():
         return _core.aten__local_scalar_dense(self)
-    return _double(op.Squeeze(op.Reshape(self, ints(1))))
+    return double(op.Squeeze(op.Reshape(self, ints(1))))
 
 
 _aten = torch.ops.aten

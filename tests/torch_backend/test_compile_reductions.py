@@ -10,6 +10,8 @@ import pytest
 import torch
 from side_by_side import X, agree, captured
 
+from optc.torch_backend import stats
+
 INF, NAN = float("inf"), float("nan")
 NOTHING = torch.ones(3, 0)
 
@@ -117,3 +119,18 @@ def test_complex_results_stay_with_torch() -> None:
     captured(lambda x: torch.fft.rfft(x).abs(), (X,))
     with pytest.warns(UserWarning, match="complex results are not supported"):
         agree(lambda x: torch.fft.rfft(x), (X,))
+
+
+def test_norms_over_all_axes_and_with_all_digits() -> None:
+    """The stock translation forgets to keep axes that are not named, and has exponents in float32."""
+    norm, x = torch.linalg.vector_norm, torch.linspace(0.3, 4, 12).double().reshape(3, 4)
+
+    def function(x: Any) -> Any:
+        orders = (0, 1, 2, 3, 0.3, -1.3, float("inf"))
+        return [norm(x, p, dim=dim, keepdim=True) for p in orders for dim in (None, 1, (0, 1), ())]
+
+    with torch.no_grad():
+        found = torch.compile(function, backend="optc", options={"check": False})(x)
+        for ours, theirs in zip(found, function(x), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-14, atol=0)
+    assert (stats().artifact_calls, stats().fallbacks) == (1, 0)

@@ -69,6 +69,17 @@ def test_arguments_beside_tensors(name: str) -> None:
     to_the_last_digits(USES[name], *[(X.double(), number) for number in (0.1, 1 / 3, 2.9)])
 
 
+def test_ranges_with_fractions() -> None:
+    """2.1 / 0.7 is 3.0000000000000004 in double, and 3 in float32."""
+
+    def function(x: Any) -> Any:
+        known = torch.arange(0, 0.9, 0.3), torch.arange(0, 2.1, 0.7, dtype=torch.float64)
+        half = torch.arange(1, 2, 0.1, dtype=torch.float16)
+        return *known, half, torch.arange(0, x.shape[0] * 0.3, 0.1, dtype=x.dtype), torch.arange(0.7), x * 2
+
+    to_the_last_digits(function, *[(X[:length].double(),) for length in (3, 7, 9, 10)])
+
+
 def test_results_that_are_numbers() -> None:
     def function(x: Any, number: int, fraction: float) -> Any:
         return number / 3, number * 0.1, (number + 1) ** 0.5, fraction * 2, fraction / 3, x + number
