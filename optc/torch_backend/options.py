@@ -43,9 +43,9 @@ class Options:
         for name, value in (given or {}).items():
             if name not in _TYPES:
                 raise UserError(
-                    f"the backend has no option {name!r}", where=_WHERE, hint=_nearest(name, _TYPES)
+                    f"the backend has no option {name!r}", where=_WHERE, hint=_nearest(str(name), _TYPES)
                 )
-            if not _fits(value, _TYPES[name]):
+            if not _fits(value, _TYPES[name]) or (isinstance(value, str) and "\0" in value):
                 what = f"the option {name!r} cannot be {value!r}"
                 raise UserError(what, where=_WHERE, hint=f"give {_spelled(_TYPES[name])}")
         options = cls(**(given or {}))

@@ -13,7 +13,7 @@ from torch import nn
 from optc.errors import UserError
 from optc.torch_backend.options import Options
 
-WRONG: list[tuple[dict[str, Any], str]] = [
+WRONG: list[tuple[dict[Any, Any], str]] = [
     ({"levle": 1}, "did you mean 'level'"),
     ({"level": "1"}, "a whole number"),
     ({"level": True}, "a whole number"),
@@ -25,6 +25,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"gate": 1}, "True or False"),
     ({"max_error": "small"}, "a number"),
     ({"target_options": ["x"]}, "a dict"),
+    ({"cache": "a\0b"}, "text"),
+    ({1: 2}, "known: cache"),
 ]
 
 
