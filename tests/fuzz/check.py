@@ -165,14 +165,14 @@ def _moderate_constants(model: ir.Model) -> bool:
 
 
 def _overflow(feeds: list[Feeds]) -> bool:
-    """Whether numbers are so large that sums of them may be infinite."""
+    """Whether numbers are so large that sums of their products may be infinite."""
     arrays = [array for each in feeds for array in each.values() if array.dtype.kind == "f"]
     return not all(_is_moderate(array[np.isfinite(array)]) for array in arrays)
 
 
 def _is_moderate(array: np.ndarray) -> bool:
-    """Whether sums of a few elements are finite, whatever the order."""
-    return array.dtype.kind != "f" or bool((np.abs(array) < np.finfo(array.dtype).max / 64).all())
+    """Whether sums of a few products of two elements are finite, whatever the order."""
+    return array.dtype.kind != "f" or bool((np.abs(array) < np.sqrt(np.finfo(array.dtype).max) / 4).all())
 
 
 def _without_infinities(outputs: Outputs) -> Outputs:
