@@ -29,7 +29,7 @@ def adapted(program: ExportedProgram) -> Iterator[None]:
                     _promote_subtrahend(node, undo)
                     _name_default_type(node, undo)
                     _drop_assertion(node, undo)
-                    _narrow_reduction(node, undo)
+                    _restore_type(node, undo)
                     _attend_in_four_dims(node, undo)
                     in_memory_order(node, undo)
         _drop_constant_outputs(program.graph_module.graph.output_node(), undo)
@@ -82,12 +82,14 @@ def _drop_assertion(node: torch.fx.Node, undo: ExitStack) -> None:
         node.args, node.kwargs, node.target = (node.args[0],), {}, _aten.alias.default
 
 
-def _narrow_reduction(node: torch.fx.Node, undo: ExitStack) -> None:
-    """The exporter computes some operators on half precision in float32, and leaves their result in it."""
+def _restore_type(node: torch.fx.Node, undo: ExitStack) -> None:
+    """The exporter computes some operators in another type, and leaves their result in it.
+
+    These are reductions of half precision, in float32, and truth of bytes, in booleans.
+    """
     value = node.meta.get("val")
-    if getattr(node.target, "overloadpacket", None) not in _WIDENED or not isinstance(value, torch.Tensor):
-        return
-    if value.dtype not in (torch.float16, torch.bfloat16):
+    computed_otherwise = _COMPUTED_OTHERWISE.get(getattr(node.target, "overloadpacket", None), ())
+    if not isinstance(value, torch.Tensor) or value.dtype not in computed_otherwise:
         return
     users = list(node.users)
     with node.graph.inserting_after(node):
@@ -148,9 +150,15 @@ _MAKERS = frozenset(
     | {_aten.bartlett_window, _aten.blackman_window, _aten.hamming_window, _aten.hann_window}
     | {_aten.kaiser_window, _aten.scalar_tensor}
 )
-_WIDENED = frozenset(
-    {_aten.abs, _aten.sum, _aten.prod, _aten.cumsum, _aten.cumprod, _aten.amax, _aten.amin, _aten.mse_loss}
-)
+_HALF = (torch.float16, torch.bfloat16)
+_WIDENED = (
+    _aten.abs, _aten.sum, _aten.prod, _aten.cumsum, _aten.cumprod, _aten.amax, _aten.amin, _aten.mse_loss,
+)  # fmt: skip
+_COMPUTED_OTHERWISE: dict[Any, tuple[torch.dtype, ...]] = {
+    **dict.fromkeys(_WIDENED, _HALF),
+    _aten.any: (torch.uint8,),
+    _aten.all: (torch.uint8,),
+}
 
 
 def _drop_constant_outputs(output: torch.fx.Node, undo: ExitStack) -> None:

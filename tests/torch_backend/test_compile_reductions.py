@@ -27,6 +27,7 @@ def test_whether_any_or_all_are_true() -> None:
 
     flags = torch.tensor([[0, 0, 1], [1, 1, 1], [0, 0, 0]])
     captured(truths, (flags,), (flags.bool(),), (flags.float() * NAN,), (NOTHING,), (flags[:0],))
+    captured(truths, (flags.byte(),))  # torch answers in bytes then
     captured(lambda x: (x.any(), x.all(), x.any(0), x.all(-1)), (torch.tensor(2.0),))
 
 
